@@ -1,0 +1,38 @@
+"""Ironbeat: Celery on your own machines, run as if it mattered.
+
+The names exported here are the platform's public interface: a workload or a user's own task
+package imports these and nothing deeper. They are loaded on first use, so that importing a task
+module stays cheap and never opens a connection.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Queue": "ironbeat.workload",
+    "ScheduleSpec": "ironbeat.workload",
+    "Workload": "ironbeat.workload",
+    "Settings": "ironbeat.settings",
+    "get_settings": "ironbeat.settings",
+    "connection": "ironbeat.database",
+    "session": "ironbeat.database",
+    "TaskManager": "ironbeat.dispatch",
+    "report_progress": "ironbeat.dispatch",
+    "adopt": "ironbeat.app",
+    "create_app": "ironbeat.app",
+}
+
+__all__ = [*_PUBLIC, "celery"]
+
+
+def __getattr__(name: str) -> Any:
+    # `celery -A ironbeat …` looks for an attribute named `celery`.
+    if name == "celery":
+        return importlib.import_module("ironbeat.app").current_app()
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'ironbeat' has no attribute {name!r}")

@@ -1,0 +1,130 @@
+"""The one way to PostgreSQL: engine, connections, sessions, LISTEN.
+
+Hot paths use :func:`connection`, a plain psycopg connection in autocommit mode from the pool, and
+write SQL; workloads may use :func:`session`. Every wait is bounded: connecting, waiting for a lock,
+and an idle transaction all end by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+from ironbeat.settings import get_settings
+
+CHANNEL_SCHEDULES = "ironbeat_schedules"
+
+CONNECT_TIMEOUT_SECONDS = 3
+# Bounds what a stopped or cut-off client can hold on to.
+IDLE_IN_TRANSACTION_SECONDS = 30
+LOCK_TIMEOUT_SECONDS = 10
+# Half-open connections are noticed by the kernel after this long without an acknowledgement.
+TCP_USER_TIMEOUT_MILLISECONDS = 10_000
+
+_lock = threading.Lock()
+_engines: dict[tuple[int, str], Engine] = {}
+
+
+def driver_url(url: str) -> str:
+    """``url`` for SQLAlchemy, naming the psycopg driver."""
+    parts = urlsplit(url)
+    if parts.scheme in ("postgres", "postgresql"):
+        parts = parts._replace(scheme="postgresql+psycopg")
+    return urlunsplit(parts)
+
+
+def connection_url(url: str) -> str:
+    """``url`` for psycopg and libpq."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(scheme="postgresql"))
+
+
+def connect_arguments(application_name: str = "ironbeat") -> dict[str, Any]:
+    """The bounds that every connection carries."""
+    return {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "application_name": application_name,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": TCP_USER_TIMEOUT_MILLISECONDS,
+        "options": (
+            f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_SECONDS}s "
+            f"-c lock_timeout={LOCK_TIMEOUT_SECONDS}s -c TimeZone=UTC"
+        ),
+    }
+
+
+def engine(url: str | None = None) -> Engine:
+    """The engine of this process for ``url`` (default: the setting ``database_url``).
+
+    A forked child gets its own: connections must never be shared between processes.
+    """
+    url = url or get_settings().database_url.get_secret_value()
+    key = (os.getpid(), url)
+    with _lock:
+        found = _engines.get(key)
+        if found is None:
+            found = _engines[key] = create_engine(
+                driver_url(url),
+                pool_size=5,
+                max_overflow=10,
+                pool_timeout=5,
+                pool_recycle=1800,
+                pool_pre_ping=False,
+                connect_args=connect_arguments(),
+            )
+        return found
+
+
+def dispose() -> None:
+    """Close every pooled connection of this process."""
+    with _lock:
+        for (pid, _), found in list(_engines.items()):
+            found.dispose(close=pid == os.getpid())
+        _engines.clear()
+
+
+@contextmanager
+def connection(url: str | None = None) -> Iterator[psycopg.Connection[Any]]:
+    """A psycopg connection in autocommit mode; wrap ``connection.transaction()`` for more.
+
+    A connection that broke while in use is thrown away, so that the next caller gets a live one.
+    """
+    pooled = engine(url).raw_connection()
+    raw = cast("psycopg.Connection[Any]", pooled.driver_connection)
+    try:
+        if not raw.autocommit:
+            raw.autocommit = True
+        yield raw
+    except BaseException:
+        if raw.closed or raw.broken:
+            pooled.invalidate()
+        raise
+    finally:
+        if pooled.is_valid and not raw.closed:
+            raw.autocommit = False
+        pooled.close()
+
+
+@contextmanager
+def session(url: str | None = None) -> Iterator[Session]:
+    """A SQLAlchemy session that commits when the block ends and rolls back when it raises."""
+    with Session(engine(url)) as opened, opened.begin():
+        yield opened
+
+
+def dedicated(url: str | None = None, application_name: str = "ironbeat") -> psycopg.Connection[Any]:
+    """A connection of one's own in autocommit mode, for LISTEN or for a thread that keeps it."""
+    url = url or get_settings().database_url.get_secret_value()
+    return psycopg.connect(
+        connection_url(url), autocommit=True, **connect_arguments(application_name)
+    )
