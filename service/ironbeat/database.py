@@ -122,7 +122,9 @@ def session(url: str | None = None) -> Iterator[Session]:
         yield opened
 
 
-def dedicated(url: str | None = None, application_name: str = "ironbeat") -> psycopg.Connection[Any]:
+def dedicated(
+    url: str | None = None, application_name: str = "ironbeat"
+) -> psycopg.Connection[Any]:
     """A connection of one's own in autocommit mode, for LISTEN or for a thread that keeps it."""
     url = url or get_settings().database_url.get_secret_value()
     return psycopg.connect(

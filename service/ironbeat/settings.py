@@ -1,39 +1,601 @@
-"""Every setting: its type, its default, and the environment names that set it."""
+"""Every setting: its type, its default, and the environment names that set it.
+
+A setting ``worker_count`` is set by ``IRONBEAT_WORKER_COUNT``, and by the names its owners have
+used before (``WORKER_COUNT``). Names stand in the process's environment or in the file that
+``IRONBEAT_ENV_FILE`` names (``NAME=value`` lines); the environment replaces the same name of the
+file. Then, for each setting:
+
+- a specific name (``CELERY_BROKER_URL``) wins over a general one (``REDIS_URL``), and a URL over
+  host, port and database number;
+- two equally specific names with different values are refused, whichever place they come from;
+- a value out of range, or limits that contradict each other, are refused with the name to change.
+
+:func:`describe` tells for every setting what it is and where it comes from.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import os
+import re
+import stat
+import sys
+import zoneinfo
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from dotenv import dotenv_values
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "IRONBEAT_"
+ENV_FILE = "IRONBEAT_ENV_FILE"
+
+# supervisord waits this much longer than a worker may drain before it kills the worker.
+STOP_MARGIN_SECONDS = 30
+
+REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
+POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+
+
+class SettingsError(Exception):
+    """Settings contradict each other or hold a bad value; the message names them and the fix."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that set a field beside ``IRONBEAT_<FIELD>``.
+
+    ``specific`` ones mean this setting alone; ``general`` ones give way to any specific name.
+    """
+
+    specific: tuple[str, ...] = ()
+    general: tuple[str, ...] = ()
+
+
+def _names(*specific: str, general: tuple[str, ...] = ()) -> Names:
+    return Names(specific, general)
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[int, Field(ge=1)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 class Settings(BaseSettings):
-    """The platform's settings, read from the environment and from ``IRONBEAT_ENV_FILE``."""
+    """The platform's settings; build one with :func:`get_settings`."""
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(extra="ignore", validate_default=True)
 
-    database_url: SecretStr = Field(
-        SecretStr("postgresql://localhost/ironbeat"),
-        validation_alias=AliasChoices("IRONBEAT_DATABASE_URL", "DATABASE_URL"),
+    # -- stores
+    database_url: Annotated[SecretStr, _names(general=("DATABASE_URL",))] = Field(
+        SecretStr("postgresql://localhost/ironbeat"), description="PostgreSQL: the ledger."
     )
-    broker_url: SecretStr = Field(
-        SecretStr("redis://localhost:6379/1"),
-        validation_alias=AliasChoices("CELERY_BROKER_URL", "REDIS_URL"),
+    broker_url: Annotated[SecretStr, _names("CELERY_BROKER_URL")] = Field(
+        SecretStr(""), description="Redis that carries messages; default from the redis_* settings."
     )
-    result_backend: SecretStr = Field(
-        SecretStr("redis://localhost:6379/2"), validation_alias="CELERY_RESULT_BACKEND"
+    result_backend: Annotated[SecretStr, _names("CELERY_RESULT_BACKEND")] = Field(
+        SecretStr(""), description="Redis that keeps results; default from the redis_* settings."
     )
-    use_redis: bool = Field(True, validation_alias="USE_REDIS")
-    timezone: str = Field("Asia/Taipei", validation_alias="IRONBEAT_TIMEZONE")
-    workloads: str = Field("", validation_alias="IRONBEAT_WORKLOADS")
-    state_dir: Path = Field(Path("var"), validation_alias="IRONBEAT_STATE_DIR")
-    lease_seconds: float = Field(6.0, validation_alias="IRONBEAT_LEASE_SECONDS")
-    lease_renew_seconds: float = Field(2.0, validation_alias="IRONBEAT_LEASE_RENEW_SECONDS")
+    redis_url: Annotated[SecretStr | None, _names(general=("REDIS_URL",))] = Field(
+        None, description="One Redis for messages and results; without a number, two databases."
+    )
+    use_redis: Annotated[bool, _names("USE_REDIS")] = Field(
+        True, description="Off: no broker at all; the fallback scheduler runs everything."
+    )
+    redis_host: Annotated[str, _names("REDIS_HOST")] = Field("localhost", min_length=1)
+    redis_port: Annotated[Port, _names("REDIS_PORT")] = 6379
+    redis_password: Annotated[SecretStr | None, _names("REDIS_PASSWORD")] = None
+    redis_db_broker: Annotated[int, _names("REDIS_DB_BROKER")] = Field(1, ge=0)
+    redis_db_backend: Annotated[int, _names("REDIS_DB_BACKEND")] = Field(2, ge=0)
+    redis_server: Path | None = Field(
+        None, description="A redis-server program to run on a laptop instead of the embedded one."
+    )
+    broker_timeout_seconds: float = Field(
+        2.0, gt=0, description="How long a submission may wait for the broker before the ledger."
+    )
+    result_expires: int = Field(3600, ge=0, description="Seconds; 0 keeps results for ever.")
+
+    # -- what runs
+    timezone: str = Field("Asia/Taipei", description="Default zone of schedules (IANA name).")
+    workloads: str = Field("", description="Enabled workloads, comma-separated; empty: all.")
+    use_celery: Annotated[bool, _names("USE_CELERY")] = Field(
+        False, description="Whether the workload documents submits to Celery (else to RQ)."
+    )
+    ai_assistant_use_async: Annotated[bool, _names("AI_ASSISTANT_USE_ASYNC")] = Field(
+        False, description="Whether the workload assistant answers in a task."
+    )
+
+    # -- places
+    state_dir: Path = Field(Path("var"), description="Data, sockets, logs of this installation.")
+    run_dir: Path = Field(Path(), description="Pidfiles and sockets; default state_dir/run.")
+    log_dir: Path = Field(Path(), description="Log files; default state_dir/log.")
+    env_file: Path | None = Field(None, description="The file these settings were read from.")
+
+    # -- secrets
+    api_token: SecretStr | None = Field(None, description="Bearer token of the HTTP API.")
+    flower_basic_auth: Annotated[SecretStr | None, _names("FLOWER_BASIC_AUTH")] = Field(
+        None, description="user:password of Flower; several separated by commas."
+    )
+    encryption_key: SecretStr | None = Field(
+        None, description="Fernet key for sensitive arguments; older keys follow, comma-separated."
+    )
+
+    # -- workers
+    worker_count: Annotated[Count, _names("WORKER_COUNT")] = Field(
+        2, description="Worker processes supervised on a host."
+    )
+    worker_concurrency: Annotated[
+        Count, _names("WORKER_CONCURRENCY", "CELERY_WORKER_CONCURRENCY")
+    ] = Field(2, description="Tasks that run at once in each worker.")
+    worker_queues: str = Field("", description="Queues consumed, comma-separated; empty: all.")
+    worker_pool: Literal["ironbeat", "prefork", "threads", "solo", "eventlet", "gevent"] = (
+        "ironbeat"
+    )
+    worker_prefetch_multiplier: Annotated[int, _names("CELERY_WORKER_PREFETCH_MULTIPLIER")] = Field(
+        1, ge=0
+    )
+    worker_max_tasks_per_child: Annotated[
+        int, _names("WORKER_MAX_TASKS_PER_CHILD", "CELERY_WORKER_MAX_TASKS_PER_CHILD")
+    ] = Field(1000, ge=0, description="A worker recycles after so many tasks; 0: never.")
+    worker_max_memory_mb: int = Field(
+        512, ge=0, description="A worker recycles above this resident size; 0: never."
+    )
+    task_acks_late: Annotated[bool, _names("CELERY_TASK_ACKS_LATE")] = True
+    task_reject_on_worker_lost: Annotated[bool, _names("CELERY_TASK_REJECT_ON_WORKER_LOST")] = True
+    task_soft_time_limit: Seconds = Field(600, description="Seconds until a task is asked to end.")
+    task_time_limit: Seconds = Field(900, description="Seconds until a task is ended.")
+    drain_seconds: int = Field(
+        0, ge=0, description="How long a stopping worker may finish; default: the hard limit."
+    )
+    lease_seconds: float = Field(
+        6.0, gt=0, description="Without renewal for so long, a process counts as dead."
+    )
+    lease_renew_seconds: float = Field(2.0, gt=0)
+    poison_limit: Count = Field(3, description="Worker deaths after which a run is dead.")
+
+    # -- faces
+    api_host: str = "127.0.0.1"
+    api_port: Port = 8000
+    api_workers: Count = 4
+    api_timeout: Seconds = Field(120, description="Seconds an HTTP request may take.")
+    flower_host: str = "127.0.0.1"
+    flower_port: Annotated[Port, _names("FLOWER_PORT")] = 5555
+
+    # -- watching
+    log_level: Annotated[LogLevel, _names("CELERY_LOG_LEVEL", general=("LOG_LEVEL",))] = "INFO"
+    log_file: Annotated[Path | None, _names("CELERY_LOG_FILE")] = Field(
+        None, description="Where a program logs; default: standard error."
+    )
+    sentry_dsn: Annotated[SecretStr | None, _names(general=("SENTRY_DSN",))] = None
+    history_days: Count = Field(30, description="Days that ended runs are kept.")
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def stop_seconds(self) -> int:
+        """Seconds a supervisor must wait for a worker before it kills it (``stopwaitsecs``)."""
+        return self.drain_seconds + STOP_MARGIN_SECONDS
+
+    @property
+    def enabled_workloads(self) -> tuple[str, ...] | None:
+        """The names in ``workloads``; ``None`` for all that are installed."""
+        return _listed(self.workloads) or None
+
+    @property
+    def consumed_queues(self) -> tuple[str, ...] | None:
+        """The names in ``worker_queues``; ``None`` for every queue of the enabled workloads."""
+        return _listed(self.worker_queues) or None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments first, then the names of this module's docstring."""
+        return init_settings, _Environment(settings_cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, given: dict[str, Any]) -> dict[str, Any]:
+        derived = dict(given)
+        for field, value in _derived_urls(given).items():
+            derived.setdefault(field, value)
+        state_dir = Path(given.get("state_dir") or "var")
+        derived.setdefault("run_dir", state_dir / "run")
+        derived.setdefault("log_dir", state_dir / "log")
+        derived.setdefault("drain_seconds", given.get("task_time_limit", 900))
+        return derived
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(value)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+            raise ValueError("use an IANA zone name such as Asia/Taipei or UTC") from None
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_url(cls, value: SecretStr) -> SecretStr:
+        return _checked_url(value, POSTGRES_SCHEMES)
+
+    @field_validator("broker_url", "result_backend", "redis_url")
+    @classmethod
+    def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else _checked_url(value, REDIS_SCHEMES)
+
+    @field_validator("flower_basic_auth")
+    @classmethod
+    def _user_and_password(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            for pair in value.get_secret_value().split(","):
+                user, colon, password = pair.partition(":")
+                if not (user and colon and password):
+                    raise ValueError("use user:password, several separated by commas")
+        return value
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _fernet_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            for key in value.get_secret_value().split(","):
+                if not _is_fernet_key(key):
+                    raise ValueError("use 32 random bytes in URL-safe base64 (a Fernet key)")
+        return value
+
+    @field_validator("workloads", "worker_queues")
+    @classmethod
+    def _names_only(cls, value: str, info: ValidationInfo) -> str:
+        for name in _listed(value):
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+                raise ValueError(f"{name!r} is no name; use names separated by commas")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        # DESIGN rule: soft limit < hard limit <= drain < stopwaitsecs < TimeoutStopSec.
+        if self.task_soft_time_limit >= self.task_time_limit:
+            raise ValueError(
+                _contradiction(
+                    ("task_soft_time_limit", self.task_soft_time_limit, "must be below"),
+                    ("task_time_limit", self.task_time_limit, "raise the latter"),
+                )
+            )
+        if self.drain_seconds < self.task_time_limit:
+            raise ValueError(
+                _contradiction(
+                    ("drain_seconds", self.drain_seconds, "must not be below"),
+                    ("task_time_limit", self.task_time_limit, "raise the former, or leave it out"),
+                )
+            )
+        if self.lease_renew_seconds * 2 > self.lease_seconds:
+            raise ValueError(
+                _contradiction(
+                    ("lease_renew_seconds", self.lease_renew_seconds, "must be at most half of"),
+                    ("lease_seconds", self.lease_seconds, "raise the latter"),
+                )
+            )
+        if self.flower_port == self.api_port and self.flower_host == self.api_host:
+            raise ValueError(
+                _contradiction(
+                    ("flower_port", self.flower_port, "must differ from"),
+                    ("api_port", self.api_port, "change one of them"),
+                )
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as it is: its value (masked when secret), where from, and what sets it."""
+
+    name: str
+    value: Any
+    origin: str
+    secret: bool
+    names: tuple[str, ...]
+    description: str
 
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()  # type: ignore[call-arg]
+    """The settings of this process, read once.
+
+    Raises :class:`SettingsError` that names every bad value. ``get_settings.cache_clear()`` makes
+    the next call read them anew.
+    """
+    given = given_values()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise SettingsError(_explain(error, given)) from None
+    settings._origins.update({field: value.origin for field, value in given.items()})
+    return settings
+
+
+def describe(settings: Settings) -> Iterator[Setting]:
+    """Every setting with its value, origin and names, in the order of the class."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        secret = isinstance(value, SecretStr) or "SecretStr" in str(field.annotation)
+        yield Setting(
+            name=name,
+            value=_masked(value) if secret else value,
+            origin=settings._origins.get(name) or _derived_origin(settings, name) or "default",
+            secret=secret,
+            names=names_of(name),
+            description=field.description or "",
+        )
+
+
+def names_of(field: str) -> tuple[str, ...]:
+    """All names that set ``field``, the most specific first."""
+    names = _metadata(Settings.model_fields[field])
+    return (PREFIX + field.upper(), *names.specific, *names.general)
+
+
+# -- where values come from
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as it was given, and by which name of which place."""
+
+    value: str
+    name: str
+    place: str
+
+    @property
+    def origin(self) -> str:
+        """Name and place, for people."""
+        return f"{self.name} ({self.place})"
+
+
+def given_values(environment: Mapping[str, str] | None = None) -> dict[str, Given]:
+    """What the environment and the settings file say, by field, not yet validated.
+
+    Raises :class:`SettingsError` when two names of the same setting differ.
+    """
+    environment = os.environ if environment is None else environment
+    path = settings_file(environment)
+    raw = {name: Given(value, name, str(path)) for name, value in _file_values(path).items()}
+    raw.update(
+        {name: Given(value, name, "environment") for name, value in environment.items() if value}
+    )
+    found: dict[str, Given] = {}
+    conflicts: list[str] = []
+    for field in Settings.model_fields:
+        if field == "env_file":
+            continue
+        names = _metadata(Settings.model_fields[field])
+        for tier in ((PREFIX + field.upper(), *names.specific), names.general):
+            given = [raw[name] for name in tier if name in raw]
+            differing = [each for each in given if each.value != given[0].value]
+            if differing:
+                conflicts.append(_conflict(field, given[0], differing[0]))
+            if given:
+                found[field] = given[0]
+                break
+    if conflicts:
+        raise SettingsError("\n".join(conflicts))
+    if path is not None:
+        found["env_file"] = Given(
+            str(path), ENV_FILE, "environment" if ENV_FILE in environment else "found there"
+        )
+    return found
+
+
+def settings_file(environment: Mapping[str, str]) -> Path | None:
+    """The file of settings: what ``IRONBEAT_ENV_FILE`` names, else the one of this installation."""
+    if named := environment.get(ENV_FILE):
+        return Path(named)
+    # A checkout keeps its environment in .venv and its state in var, side by side.
+    for candidate in (Path(sys.prefix).parent / "var" / "env", Path("/etc/ironbeat/env")):
+        if os.access(candidate, os.R_OK):
+            return candidate
+    return None
+
+
+def _file_values(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) and mode & 0o007:
+            raise SettingsError(
+                f"{path} holds secrets and everybody may read it; run: chmod 640 {path}"
+            )
+        with path.open() as file:
+            values = dotenv_values(stream=file, interpolate=False)
+    except OSError as error:
+        raise SettingsError(
+            f"{ENV_FILE}={path} cannot be read: {error.strerror}; correct the name, or give this "
+            "user the right to read it"
+        ) from error
+    return {name: value for name, value in values.items() if value}
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """Feeds :func:`given_values` to pydantic-settings."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {field: given.value for field, given in given_values().items()}
+
+
+def _metadata(field: FieldInfo) -> Names:
+    return next((each for each in field.metadata if isinstance(each, Names)), Names())
+
+
+# -- values made from others
+
+
+def _derived_urls(given: Mapping[str, Any]) -> dict[str, str]:
+    """``broker_url`` and ``result_backend`` where they were not given themselves."""
+    numbers = {
+        "broker_url": given.get("redis_db_broker", 1),
+        "result_backend": given.get("redis_db_backend", 2),
+    }
+    if one := _plain(given.get("redis_url")):
+        # With a database number of its own it holds both, as its owners have it.
+        if _has_database(one):
+            return dict.fromkeys(numbers, one)
+        return {field: _with_database(one, number) for field, number in numbers.items()}
+    if not any(field in given for field in ("redis_host", "redis_port", "redis_password")) and (
+        broker := _plain(given.get("broker_url"))
+    ):
+        # Results go to the server of the messages, unless something says otherwise.
+        return {"result_backend": _with_database(broker, numbers["result_backend"])}
+    password = _plain(given.get("redis_password"))
+    credentials = f":{quote(password, safe='')}@" if password else ""
+    host = given.get("redis_host", "localhost")
+    host = f"[{host}]" if ":" in str(host) else host
+    return {
+        field: f"redis://{credentials}{host}:{given.get('redis_port', 6379)}/{number}"
+        for field, number in numbers.items()
+    }
+
+
+def _has_database(url: str) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        return "virtual_host=" in parts.query
+    return parts.path.strip("/") != ""
+
+
+def _with_database(url: str, number: Any) -> str:
+    if ";" in url:  # several sentinels: each part of the list is a URL
+        return ";".join(_with_database(part, number) for part in url.split(";"))
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        kept = [each for each in parts.query.split("&") if each and "virtual_host=" not in each]
+        return urlunsplit(parts._replace(query="&".join([*kept, f"virtual_host={number}"])))
+    return urlunsplit(parts._replace(path=f"/{number}"))
+
+
+def _derived_origin(settings: Settings, name: str) -> str | None:
+    sources = {
+        "broker_url": ("redis_url", "redis_host", "redis_port", "redis_db_broker"),
+        "result_backend": ("redis_url", "broker_url", "redis_host", "redis_db_backend"),
+        "run_dir": ("state_dir",),
+        "log_dir": ("state_dir",),
+        "drain_seconds": ("task_time_limit",),
+    }.get(name, ())
+    for source in sources:
+        if origin := settings._origins.get(source):
+            return f"derived from {origin}"
+    return None
+
+
+# -- checks and messages
+
+
+def _checked_url(value: SecretStr, schemes: tuple[str, ...]) -> SecretStr:
+    url = value.get_secret_value()
+    try:
+        parts = urlsplit(url.split(";")[0])
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, port_is_valid = urlsplit(""), False
+    if parts.scheme not in schemes or not port_is_valid:
+        raise ValueError(f"use a URL that begins with {', '.join(f'{s}://' for s in schemes)}")
+    return value
+
+
+def _is_fernet_key(text: str) -> bool:
+    try:
+        return len(base64.urlsafe_b64decode(text)) == 32
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _contradiction(first: tuple[str, Any, str], second: tuple[str, Any, str]) -> str:
+    (a, a_value, relation), (b, b_value, fix) = first, second
+    return f"{PREFIX}{a.upper()}={a_value} {relation} {PREFIX}{b.upper()}={b_value}: {fix}"
+
+
+def _conflict(field: str, first: Given, second: Given) -> str:
+    def shown(given: Given) -> str:
+        if "SecretStr" in str(Settings.model_fields[field].annotation):
+            return given.origin
+        return f"{given.name}={given.value} ({given.place})"
+
+    return (
+        f"{shown(first)} and {shown(second)} set the same setting, {field}, differently: "
+        f"remove one of them"
+    )
+
+
+def _explain(error: ValidationError, given: Mapping[str, Given]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
+            lines.append(message)
+            continue
+        field = str(problem["loc"][0])
+        annotation = str(Settings.model_fields[field].annotation)
+        name = given[field].name if field in given else PREFIX + field.upper()
+        place = f" ({given[field].place})" if field in given else ""
+        value = "" if "SecretStr" in annotation else f"={problem['input']}"
+        lines.append(f"{name}{value}{place}: {message}")
+    return "\n".join(lines)
+
+
+def _masked(value: SecretStr | None) -> str | None:
+    """A secret with all but its harmless parts hidden: of a URL, the password only."""
+    if value is None:
+        return None
+    text = value.get_secret_value()
+    if "://" not in text:
+        return "********"
+    return ";".join(_masked_url(part) for part in text.split(";"))
+
+
+def _masked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.password is None:
+            return url
+    except ValueError:
+        return "********"
+    account, _, address = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{account.partition(':')[0]}:********@{address}"))
+
+
+def _plain(value: Any) -> str | None:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return str(value) if value else None
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part for part in (each.strip() for each in text.split(",")) if part)

@@ -1,0 +1,103 @@
+"""The ordinary user under whom an embedded server runs, and where that user can have its files.
+
+PostgreSQL refuses to run as root, and no server of ours should. When root starts one, it runs as
+the owner of the state directory, or as ``nobody`` where root owns that too. No user is created,
+and no directory on the way is opened to anybody: where that user cannot reach the state directory
+(``/root/…``), the server's files lie under ``/var/lib/ironbeat`` instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SHELTER = Path("/var/lib/ironbeat")
+
+
+@dataclass(frozen=True)
+class Account:
+    """An ordinary user, ``None`` values meaning whoever runs this process."""
+
+    uid: int | None = None
+    gid: int | None = None
+
+    def popen_arguments(self) -> dict[str, Any]:
+        """What makes :class:`subprocess.Popen` run a program as this user."""
+        if self.uid is None:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def assume(self) -> None:
+        """Become this user for good."""
+        if self.uid is not None and self.gid is not None:
+            os.setgroups([])
+            os.setgid(self.gid)
+            os.setuid(self.uid)
+
+    def own(self, path: Path) -> None:
+        """Give ``path`` to this user."""
+        if self.uid is not None and self.gid is not None:
+            os.chown(path, self.uid, self.gid)
+
+    def make_directory(self, path: Path) -> Path:
+        """Create the private directory ``path`` for this user, or check that it is theirs."""
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.own(path)
+        path.chmod(0o700)
+        return path
+
+    def can_read(self, path: Path) -> bool:
+        """Whether this user can reach and read ``path``."""
+        if self.uid is None:
+            return os.access(path, os.R_OK)
+        # Asked of the kernel as that user: mode bits alone do not tell (ACLs, mounts).
+        return (
+            subprocess.run(
+                ["/usr/bin/test", "-r", str(path)], cwd="/", **self.popen_arguments()
+            ).returncode
+            == 0
+        )
+
+
+def account_for(directory: Path) -> Account:
+    """The user who runs the servers whose state lies in ``directory``."""
+    if os.geteuid() != 0:
+        return Account()
+    owner = directory.stat()
+    if owner.st_uid != 0:
+        return Account(owner.st_uid, owner.st_gid)
+    nobody = pwd.getpwnam("nobody")
+    return Account(nobody.pw_uid, nobody.pw_gid)
+
+
+def servers_directory(state_dir: Path, account: Account) -> Path:
+    """Where ``account`` can have the servers' files of ``state_dir``: there, if it can reach it."""
+    state_dir = state_dir.resolve()
+    if account.can_read(state_dir):
+        return state_dir
+    mark = hashlib.sha256(str(state_dir).encode()).hexdigest()[:12]
+    shelter = SHELTER / mark
+    shelter.mkdir(mode=0o755, parents=True, exist_ok=True)
+    (shelter / "belongs-to").write_text(f"{state_dir}\n")
+    return shelter
+
+
+def socket_directory(home: Path, account: Account) -> Path:
+    """A private directory for unix sockets: in ``home``, or under ``/tmp`` if that is too long.
+
+    The kernel takes socket paths of up to 107 bytes.
+    """
+    wanted = home / "socket"
+    if len(os.fsencode(wanted)) <= 85:
+        return account.make_directory(wanted)
+    mark = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
+    short = Path("/tmp") / f"ironbeat-{mark}"  # noqa: S108 - made private, and checked, below
+    owner = os.geteuid() if account.uid is None else account.uid
+    if short.is_symlink() or (short.exists() and short.stat().st_uid not in (owner, 0)):
+        raise PermissionError(f"{short} belongs to another user; remove it and start again")
+    return account.make_directory(short)
