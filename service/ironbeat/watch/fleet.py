@@ -1,0 +1,200 @@
+"""Who is at work: workers and beats, as their leases tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+# A lease that lapsed this long ago no longer says anything about now.
+GONE_AFTER_SECONDS = 600
+
+_LEASES = """
+SELECT id, kind, name, host, pid, queues, started_at, renewed_at, info,
+       expires_at > clock_timestamp() AS alive,
+       greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS silent_seconds,
+       clock_timestamp() AS now
+FROM ironbeat.leases
+WHERE expires_at > clock_timestamp() - make_interval(secs => %(gone)s)
+ORDER BY alive DESC, kind, name, started_at DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What a worker is doing: one task since a time, ``seconds`` ago."""
+
+    id: str
+    task: str
+    since: datetime | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What every process with a lease tells of itself.
+
+    ``alive``: its lease has not lapsed. ``silent_seconds``: since it last renewed it. ``rss_mb`` is
+    resident memory, ``cpu_pct`` percent of one core; ``None`` where it has not told.
+    """
+
+    id: str
+    kind: str
+    name: str
+    host: str
+    pid: int
+    alive: bool
+    started_at: datetime
+    renewed_at: datetime
+    silent_seconds: float
+    version: str | None
+    rss_mb: float | None
+    cpu_pct: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker(Process):
+    """A worker: what it consumes from, has registered, is running, and how much it has consumed."""
+
+    queues: tuple[str, ...]
+    concurrency: int | None
+    running: tuple[Execution, ...]
+    tasks: tuple[str, ...]
+    consumed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat(Process):
+    """A beat: when it last ticked, how much it has fired, and how late it was at the last tick."""
+
+    last_tick_at: datetime | None
+    tick_age_seconds: float | None
+    fired: int | None
+    lateness_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All processes that hold a lease or lost one in the last ten minutes."""
+
+    workers: tuple[Worker, ...]
+    beats: tuple[Beat, ...]
+    schedulers: tuple[Process, ...]
+    others: tuple[Process, ...]
+
+    @property
+    def live_workers(self) -> tuple[Worker, ...]:
+        """The workers whose lease holds."""
+        return tuple(worker for worker in self.workers if worker.alive)
+
+    @property
+    def live_beats(self) -> tuple[Beat, ...]:
+        """The beats whose lease holds."""
+        return tuple(beat for beat in self.beats if beat.alive)
+
+
+def read_fleet(connection: psycopg.Connection[Any]) -> Fleet:
+    """The processes of the suite, wherever they run."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_LEASES, {"gone": GONE_AFTER_SECONDS}).fetchall()
+    workers: list[Worker] = []
+    beats: list[Beat] = []
+    schedulers: list[Process] = []
+    others: list[Process] = []
+    for row in rows:
+        if row["kind"] == "worker":
+            workers.append(_worker(row))
+        elif row["kind"] == "beat":
+            beats.append(_beat(row))
+        elif row["kind"] == "scheduler":
+            schedulers.append(Process(**_common(row)))
+        else:
+            others.append(Process(**_common(row)))
+    return Fleet(tuple(workers), tuple(beats), tuple(schedulers), tuple(others))
+
+
+def instant(value: Any) -> datetime | None:
+    """The instant that a process wrote as ISO 8601 with its offset; ``None`` for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
+def _common(row: Mapping[str, Any]) -> dict[str, Any]:
+    info = _info(row)
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "name": row["name"],
+        "host": row["host"],
+        "pid": row["pid"],
+        "alive": row["alive"],
+        "started_at": row["started_at"],
+        "renewed_at": row["renewed_at"],
+        "silent_seconds": row["silent_seconds"],
+        "version": _text(info.get("version")),
+        "rss_mb": _number(info.get("rss_mb")),
+        "cpu_pct": _number(info.get("cpu_pct")),
+    }
+
+
+def _worker(row: Mapping[str, Any]) -> Worker:
+    info = _info(row)
+    return Worker(
+        **_common(row),
+        queues=tuple(row["queues"]),
+        concurrency=_whole(info.get("concurrency")),
+        running=tuple(
+            _execution(item, row["now"])
+            for item in info.get("running") or ()
+            if isinstance(item, Mapping)
+        ),
+        tasks=tuple(str(task) for task in info.get("tasks") or ()),
+        consumed=_whole(info.get("consumed")),
+    )
+
+
+def _beat(row: Mapping[str, Any]) -> Beat:
+    told = _info(row).get("beat")
+    told = told if isinstance(told, Mapping) else {}
+    ticked = instant(told.get("last_tick_at"))
+    return Beat(
+        **_common(row),
+        last_tick_at=ticked,
+        tick_age_seconds=_age(ticked, row["now"]),
+        fired=_whole(told.get("fired")),
+        lateness_ms=_number(told.get("lateness_ms")),
+    )
+
+
+def _execution(item: Mapping[str, Any], now: datetime) -> Execution:
+    since = instant(item.get("since"))
+    return Execution(str(item.get("id", "")), str(item.get("task", "")), since, _age(since, now))
+
+
+def _age(since: datetime | None, now: datetime) -> float | None:
+    return None if since is None else max(0.0, (now - since).total_seconds())
+
+
+def _info(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return row["info"] if isinstance(row["info"], Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) else None

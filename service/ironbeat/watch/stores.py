@@ -1,0 +1,134 @@
+"""Short-lived, bounded ways to PostgreSQL and Redis, for those who look and must never hang.
+
+A server that is stopped but not closed answers nothing and refuses nothing. No time-out of the
+server's own ends such a wait, so these end it from this side: :func:`deadline` cuts the socket off,
+and a :class:`Probe` leaves a thread behind and answers without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import psycopg
+import redis
+from psycopg.conninfo import make_conninfo
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ironbeat.database import connect_arguments, connection_url
+from ironbeat.settings import Settings
+
+Answer = TypeVar("Answer")
+
+
+@contextmanager
+def deadline(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """Cut ``connection`` off when the block has not ended within ``seconds``.
+
+    The call that waits on it then raises :class:`psycopg.OperationalError`. A statement that ended
+    in time leaves the connection as it was.
+    """
+    lock = threading.Lock()
+    ended = False
+
+    def cut() -> None:
+        with lock:
+            if not ended and not connection.closed:
+                _shut(connection.fileno())
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            ended = True
+        timer.cancel()
+
+
+def _shut(descriptor: int) -> None:
+    # A duplicate, because closing a socket object closes its descriptor, which libpq owns.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def database(
+    settings: Settings, seconds: float = 5.0, application_name: str = "ironbeat-watch"
+) -> Iterator[psycopg.Connection[Any]]:
+    """A read-only PostgreSQL connection of one's own whose use ends within ``seconds``.
+
+    Connecting takes at most two seconds more (the least that libpq can be told). Raises
+    :class:`psycopg.OperationalError` when the server is away or too slow.
+    """
+    arguments = connect_arguments(application_name)
+    arguments["connect_timeout"] = 2
+    arguments["options"] += (
+        f" -c statement_timeout={max(1, int(seconds * 1000))} -c default_transaction_read_only=on"
+    )
+    url = make_conninfo(connection_url(settings.database_url.get_secret_value()))
+    with contextlib.closing(psycopg.connect(url, autocommit=True, **arguments)) as opened:
+        opened.prepare_threshold = None
+        with deadline(opened, seconds):
+            yield opened
+
+
+@contextmanager
+def broker(settings: Settings, seconds: float = 2.0) -> Iterator[redis.Redis]:
+    """A client of the broker's Redis, each of whose calls ends within ``seconds``, untried again.
+
+    Raises :class:`redis.exceptions.RedisError` when the server is away or too slow.
+    """
+    client = redis.Redis.from_url(
+        settings.broker_url.get_secret_value(),
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+class Probe(Generic[Answer]):
+    """One question put to a server by at most one thread at a time.
+
+    Whoever asks while the question is still open waits for the same answer, so that a hanging
+    server costs one thread however often it is asked after. The threads are daemons: a question
+    that is never answered keeps no process from ending.
+    """
+
+    def __init__(self, name: str, ask: Callable[[], Answer]):
+        self._name = name
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._open: Future[Answer] | None = None
+
+    def start(self) -> Future[Answer]:
+        """The answer to come: of the question already open, or of one asked now."""
+        with self._lock:
+            if self._open is not None and not self._open.done():
+                return self._open
+            answer: Future[Answer] = Future()
+            # A waiter that gives up must not be able to cancel the answer of the others.
+            answer.set_running_or_notify_cancel()
+            self._open = answer
+        threading.Thread(
+            target=self._run, args=(answer,), name=f"ironbeat-probe-{self._name}", daemon=True
+        ).start()
+        return answer
+
+    def _run(self, answer: Future[Answer]) -> None:
+        try:
+            answer.set_result(self._ask())
+        except BaseException as error:
+            answer.set_exception(error)
