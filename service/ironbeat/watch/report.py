@@ -16,7 +16,13 @@ from ironbeat.settings import Settings, get_settings
 from ironbeat.watch.backlog import Backlog, read_backlog
 from ironbeat.watch.fleet import Beat, Fleet, Process, Worker, read_fleet
 from ironbeat.watch.health import Health, HealthCheck, describe
-from ironbeat.watch.limits import Limit, Measured, broken_limits, judge_limits
+from ironbeat.watch.limits import (
+    WORKER_MEMORY_NORMAL_MB,
+    Limit,
+    Measured,
+    broken_limits,
+    judge_limits,
+)
 from ironbeat.watch.modules import Module, import_modules
 from ironbeat.watch.outcomes import (
     Between,
@@ -246,7 +252,8 @@ def measure(settings: Settings, read: _Ledger | None, lists: tuple[Queue, ...]) 
     workers, beats = read.fleet.live_workers, read.fleet.live_beats
     memory = [worker.rss_mb for worker in workers if worker.rss_mb is not None]
     ticks = [beat.tick_age_seconds for beat in beats if beat.tick_age_seconds is not None]
-    ceiling = getattr(settings, "worker_max_memory_mb", 512)
+    # 0 switches recycling off; the owners' ceiling then still says what is much.
+    ceiling = settings.worker_max_memory_mb or WORKER_MEMORY_NORMAL_MB
     response = max(min(ticks, default=0.0), read.punctuality.longest_overdue_seconds)
     return Measured(
         success_rate=read.outcomes.success_rate,
@@ -266,7 +273,7 @@ def measure(settings: Settings, read: _Ledger | None, lists: tuple[Queue, ...]) 
 
 def enabled_workloads(settings: Settings) -> tuple[tuple[Workload, ...], list[str]]:
     """The workloads that are switched on and load, and what is wrong with the others."""
-    names = [name.strip() for name in settings.workloads.split(",") if name.strip()]
+    names = settings.enabled_workloads
     found: list[Workload] = []
     problems: list[str] = []
     # One by one: a workload that does not load must not hide the others.

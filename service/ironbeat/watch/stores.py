@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import psycopg
 import redis
@@ -88,7 +89,7 @@ def broker(settings: Settings, seconds: float = 2.0) -> Iterator[redis.Redis]:
     Raises :class:`redis.exceptions.RedisError` when the server is away or too slow.
     """
     client = redis.Redis.from_url(
-        settings.broker_url.get_secret_value(),
+        client_url(settings.broker_url.get_secret_value()),
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
         retry=Retry(NoBackoff(), 0),
@@ -97,6 +98,15 @@ def broker(settings: Settings, seconds: float = 2.0) -> Iterator[redis.Redis]:
         yield client
     finally:
         client.close()
+
+
+def client_url(url: str) -> str:
+    """A broker's ``url``, as Celery wants it, for redis-py, which spells unix sockets otherwise."""
+    if not url.startswith("redis+socket:"):
+        return url
+    parts = urlsplit(url)
+    number = parse_qs(parts.query).get("virtual_host", ["0"])[0].lstrip("/")
+    return urlunsplit(parts._replace(scheme="unix", query=f"db={number}"))
 
 
 class Probe(Generic[Answer]):
