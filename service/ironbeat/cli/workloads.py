@@ -1,0 +1,117 @@
+"""``ironbeat workloads``: what is installed, and the commands that workloads bring."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+import typer
+
+from ironbeat.cli.failures import CommandError, ExitStatus
+from ironbeat.cli.output import JsonFlag, show, table
+from ironbeat.workload import ENTRY_POINT_GROUP, WorkloadError, load
+
+app = typer.Typer(name="workloads", no_args_is_help=True, help="The installed workloads.")
+
+
+def command_sources() -> dict[str, str]:
+    """Each installed workload that has commands, with where they are (``module:attribute``).
+
+    A workload that does not load is left out here, so that it cannot break the rest of the
+    command line; ``ironbeat workloads list`` says what is wrong with it.
+    """
+    sources = {}
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        try:
+            workload = load(point)
+        except WorkloadError:
+            continue
+        if workload.commands:
+            sources[workload.name] = workload.commands
+    return sources
+
+
+def load_commands(name: str, source: str) -> typer.Typer:
+    """The Typer application at ``source``, to stand under ``ironbeat NAME``."""
+    module_name, _, attribute = source.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute or "app")
+    except Exception as error:
+        raise CommandError(
+            f"the commands of workload {name!r} ({source}) do not load: {error!r}",
+            f"Correct the package that brings {name!r}, or uninstall it.",
+            ExitStatus.SETTINGS,
+        ) from error
+    if not isinstance(found, typer.Typer):
+        raise CommandError(
+            f"the commands of workload {name!r} ({source}) are a {type(found).__name__}, "
+            "not a typer.Typer",
+            f"Correct `commands` in the package that brings {name!r}.",
+            ExitStatus.SETTINGS,
+        )
+    return found
+
+
+@app.callback()
+def group() -> None:
+    """The installed workloads."""
+
+
+@app.command("list")
+def list_workloads(as_json: JsonFlag = False) -> None:
+    """The installed workloads: switched on or off, their tasks, queues, schedules and commands."""
+    from ironbeat.settings import get_settings
+
+    named = get_settings().enabled_workloads
+    rows: list[dict[str, Any]] = []
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        row: dict[str, Any] = {
+            "name": point.name,
+            "enabled": named is None or point.name in named,
+            "source": point.value,
+            "queues": [],
+            "schedules": 0,
+            "tables": None,
+            "commands": None,
+            "error": None,
+        }
+        try:
+            workload = load(point)
+        except WorkloadError as error:
+            row["error"] = str(error)
+        else:
+            row["queues"] = [queue.name for queue in workload.queues]
+            row["schedules"] = len(workload.schedules)
+            row["tables"] = workload.database_schema if workload.migrations else None
+            row["commands"] = f"ironbeat {workload.name}" if workload.commands else None
+        rows.append(row)
+    missing = sorted(set(named or ()) - {row["name"] for row in rows})
+    show(
+        rows,
+        as_json,
+        lambda: table(
+            None,
+            ["workload", "on", "queues", ">schedules", "tables in", "commands", "error"],
+            [
+                (
+                    row["name"],
+                    row["enabled"],
+                    ", ".join(row["queues"]),
+                    row["schedules"],
+                    row["tables"],
+                    row["commands"],
+                    row["error"],
+                )
+                for row in rows
+            ],
+        ),
+    )
+    if missing:
+        raise CommandError(
+            f"switched on but not installed: {', '.join(missing)}",
+            "Install the package, or take the name out of IRONBEAT_WORKLOADS.",
+            ExitStatus.SETTINGS,
+        )
+    if any(row["error"] and row["enabled"] for row in rows):
+        raise typer.Exit(ExitStatus.SETTINGS)

@@ -1,0 +1,30 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ironbeat.cli.root import app
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run() -> Run:
+    """Run the command line in this process: ``run("runs", "--json", exit_status=0)``.
+
+    Returns the output, or with ``--json`` the document on standard output (the one on standard
+    error where the command failed to give an answer).
+    """
+
+    def call(*arguments: str, exit_status: int = 0, input: str | None = None) -> Any:
+        result = CliRunner().invoke(app, list(arguments), input=input)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == exit_status, result.output
+        if "--json" in arguments:
+            return json.loads(result.stdout or result.stderr)
+        return result.output
+
+    return call

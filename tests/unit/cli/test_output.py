@@ -1,0 +1,59 @@
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from ironbeat.cli.output import duration, plain, table, words
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    name: str
+    at: datetime
+    took: timedelta
+    colours: frozenset[Colour]
+
+
+def test_values_become_what_json_can_say() -> None:
+    thing = Thing("a", datetime(2026, 1, 2, tzinfo=UTC), timedelta(seconds=1.5), frozenset())
+    assert plain({"thing": thing, "path": Path("/x"), 1: (Colour.RED, None)}) == {
+        "thing": {"name": "a", "at": "2026-01-02T00:00:00+00:00", "took": 1.5, "colours": []},
+        "path": "/x",
+        "1": ["red", None],
+    }
+    json.dumps(plain(thing))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0, "0 ms"),
+        (0.0354, "35 ms"),
+        (4.21, "4.2 s"),
+        (59.7, "1 min"),
+        (185, "3 min 5 s"),
+        (3600, "1 h"),
+        (187_200, "2 d 4 h"),
+        (-5, "-5.0 s"),
+    ],
+)
+def test_durations_are_written_in_units_that_suit_them(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_nothing_is_a_dash_in_a_table_and_markup_is_not_read_in_values() -> None:
+    from rich.console import Console
+
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(table(None, ["a", ">b", "c"], [("[red]x[/red]", 3, None)]))
+    assert "[red]x[/red]  3  –" in console.export_text()
+    assert (words(True), words(False), words("")) == ("yes", "no", "–")
