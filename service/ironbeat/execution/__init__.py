@@ -1,1 +1,1 @@
-""""""
+"""Where runs execute: the task's attempt, the worker's transport, pool and bootsteps."""

@@ -1,1 +1,1 @@
-""""""
+"""What happened: the ledger of runs, the outbox, the guard, leases, replay and pruning."""

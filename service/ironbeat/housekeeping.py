@@ -1,0 +1,28 @@
+"""The platform's own tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery import shared_task
+
+from ironbeat.runs import pruning
+from ironbeat.settings import get_settings
+
+logger = structlog.get_logger(__name__)
+
+
+@shared_task(name="ironbeat.prune")
+def prune(days: int | None = None) -> dict[str, Any]:
+    """Make the history's coming partitions and drop what is older than ``days``."""
+    kept = days if days is not None else get_settings().history_days
+    report = pruning.prune(days=kept)
+    logger.info("history pruned", action="prune", **report)
+    return report
+
+
+@shared_task(name="ironbeat.echo")
+def echo(message: str) -> dict[str, Any]:
+    """Answer with the message: `ironbeat test` sends it through broker, worker and back."""
+    return {"message": message}

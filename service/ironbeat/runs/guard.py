@@ -1,0 +1,87 @@
+"""The guard: one live execution a run.
+
+A message may come twice: published twice, redelivered after a lapse, copied by a broker's
+restoration. Before an attempt begins it passes the guard, which asks the ledger to let it proceed
+(:meth:`ironbeat.runs.ledger.Ledger.claim`). A batch of messages is claimed in one statement when
+the transport hands it over; single ones when they begin.
+
+The key of a claim is (id, retries, replacements): ``retry()`` and ``replace()`` publish the *same*
+id again from inside the body, and such a message is a new attempt, not a copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from ironbeat.runs.ledger import Ledger
+from ironbeat.runs.model import Claim, LedgerUnavailable, Verdict
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, int, int]
+
+
+def key(claim: Claim) -> Key:
+    """What tells an attempt's message from a copy of another one."""
+    return claim.id, claim.retries, claim.replacements
+
+
+class Guard:
+    """Admits executions on behalf of one worker, under its lease."""
+
+    def __init__(self, ledger: Ledger, lease: str, worker: str) -> None:
+        self.ledger = ledger
+        self.lease = lease
+        self.worker = worker
+        self._held: dict[Key, Verdict] = {}
+        self._lock = threading.Lock()
+
+    def preclaim(self, claims: Sequence[Claim]) -> None:
+        """Claim a batch at once. Duplicates within it are left to :meth:`admit`, which refuses them.
+
+        An unreachable ledger is no error here: the claims are then put one by one as they begin.
+        """
+        try:
+            verdicts = self.ledger.claim(claims, lease=self.lease, worker=self.worker)
+        except LedgerUnavailable as error:
+            logger.warning("batch not claimed: %s", error)
+            return
+        with self._lock:
+            for claim in claims:
+                verdict = verdicts.pop(claim.id, None)
+                if verdict is not None:
+                    self._held[key(claim)] = verdict
+
+    def admit(self, claim: Claim, *, give_up: Callable[[], bool] = lambda: False) -> Verdict:
+        """The verdict on one execution that is about to begin.
+
+        Waits while PostgreSQL is away, because nothing may run that could not be told from a copy;
+        raises :class:`LedgerUnavailable` once ``give_up`` says so.
+        """
+        with self._lock:
+            verdict = self._held.pop(key(claim), None)
+        pause = 0.2
+        while verdict is None:
+            try:
+                verdict = self.ledger.claim([claim], lease=self.lease, worker=self.worker)[claim.id]
+            except LedgerUnavailable as error:
+                if give_up():
+                    raise
+                logger.warning("waiting for the ledger before %s: %s", claim.id, error)
+                time.sleep(pause)
+                pause = min(2.0, pause * 2)
+        return verdict
+
+    def release(self, ids: Sequence[str] | None = None) -> None:
+        """Give back claims that were not used: these ids, or all that are left."""
+        with self._lock:
+            unused = [k for k in self._held if ids is None or k[0] in ids]
+            granted = [k[0] for k in unused if self._held.pop(k).attempt is not None]
+        if granted:
+            try:
+                self.ledger.release(granted, lease=self.lease)
+            except LedgerUnavailable as error:
+                logger.warning("claims not given back, they lapse with the lease: %s", error)

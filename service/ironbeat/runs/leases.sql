@@ -1,0 +1,47 @@
+-- renew: the claim that this process is alive; steadiness starts anew when it came too late
+INSERT INTO ironbeat.leases AS l (id, kind, name, host, pid, queues, expires_at, info)
+VALUES (%(id)s, %(kind)s, %(name)s, %(host)s, %(pid)s, %(queues)s,
+    clock_timestamp() + make_interval(secs => %(seconds)s), %(info)s::jsonb)
+ON CONFLICT (id) DO UPDATE SET
+    renewed_at = clock_timestamp(),
+    steady_since = CASE WHEN l.expires_at < clock_timestamp() THEN clock_timestamp()
+                        ELSE l.steady_since END,
+    expires_at = excluded.expires_at, info = excluded.info, queues = excluded.queues
+RETURNING l.steady_since = clock_timestamp() AND l.started_at < l.steady_since
+
+-- drop: this process ends in order and holds nothing any more
+DELETE FROM ironbeat.leases WHERE id = %(id)s
+
+-- lapsed: whose work may be taken over, by one whose own lease was held for a whole period
+SELECT l.id, l.kind, l.name, l.host, l.pid FROM ironbeat.leases l
+WHERE l.expires_at < clock_timestamp() AND EXISTS (
+    SELECT FROM ironbeat.leases me WHERE me.id = %(me)s AND me.expires_at > clock_timestamp()
+        AND me.steady_since <= clock_timestamp() - make_interval(secs => %(seconds)s))
+ORDER BY l.expires_at LIMIT 20
+
+-- neighbours: leases of this host under the same name; their processes can be looked up
+SELECT l.id, l.kind, l.name, l.host, l.pid FROM ironbeat.leases l
+WHERE l.host = %(host)s AND l.kind = %(kind)s AND l.name = %(name)s AND l.id <> %(me)s
+
+-- lock: one heir at a time
+SELECT l.id FROM ironbeat.leases l WHERE l.id = %(id)s FOR UPDATE SKIP LOCKED
+
+-- expire: a process known to be dead holds nothing any more
+UPDATE ironbeat.leases SET expires_at = clock_timestamp() - interval '1 millisecond'
+WHERE id = %(id)s AND expires_at > clock_timestamp()
+
+-- orphans: running work of a dead worker; its message is published again if the ledger has it
+UPDATE ironbeat.runs SET state = CASE WHEN message IS NULL THEN 'published' ELSE 'pending' END,
+    publish_at = CASE WHEN message IS NULL THEN NULL
+                      ELSE clock_timestamp() + make_interval(secs => %(grace)s) END,
+    crashes = crashes + 1, lease_id = NULL, progress = NULL,
+    attempts = (coalesce(attempts::jsonb, '[]') || jsonb_build_object(
+        'attempt', attempt, 'worker', worker, 'started_at', started_at,
+        'ended_at', clock_timestamp(), 'error', 'the worker died'))::json
+WHERE lease_id = %(id)s AND state = 'running'
+RETURNING id, crashes
+
+-- list: everybody who holds or held a lease
+SELECT l.id, l.kind, l.name, l.host, l.pid, l.queues, l.started_at, l.renewed_at, l.expires_at,
+    l.expires_at > clock_timestamp() AS live, l.info
+FROM ironbeat.leases l WHERE %(kind)s::text IS NULL OR l.kind = %(kind)s ORDER BY l.kind, l.name

@@ -1,0 +1,401 @@
+"""The ledger: the one gate to the tables of runs.
+
+Redis carries messages; what is true of a run stands here. Every write is one statement over a
+batch, handed over as a single JSON parameter, so that a round trip to PostgreSQL is shared by all
+runs of the batch. Live runs stand in ``runs``; an ended run moves to ``run_history`` in the same
+statement that records its outcome, and only the attempt that holds the run can end it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString, TypeVar, cast
+
+import orjson
+import psycopg
+from psycopg.rows import class_row, tuple_row
+from sqlalchemy.exc import SQLAlchemyError
+
+from ironbeat import database, queries
+from ironbeat.runs.model import (
+    Claim,
+    Filters,
+    LedgerUnavailable,
+    Message,
+    NewRun,
+    Outcome,
+    Run,
+    RunNotFound,
+    State,
+    Verdict,
+)
+
+SQL = queries.load("ironbeat.runs", "ledger.sql")
+COLUMNS = cast("LiteralString", ", ".join(field.name for field in fields(Run)))
+
+# A message's creation time comes from its producer's clock; history is searched this much around it.
+CLOCK_SKEW = timedelta(minutes=15)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+_DEADLOCK_TRIES = 3
+
+Connection = psycopg.Connection[Any]
+T = TypeVar("T")
+
+
+def _json(rows: Iterable[Any]) -> str:
+    return orjson.dumps(list(rows)).decode()
+
+
+def _window(instants: Iterable[datetime | None]) -> tuple[datetime, datetime]:
+    """The span of creation times to search in the history; all of it if one is unknown."""
+    known = list(instants)
+    if not known or None in known:
+        return _EPOCH, _FOREVER
+    certain = cast("list[datetime]", known)
+    return min(certain), max(certain)
+
+
+class Ledger:
+    """Reads and writes runs.
+
+    ``lease_seconds`` is how long a silent worker keeps its runs. Methods that take ``connection``
+    run inside the caller's transaction; the others take one from the pool and commit. All raise
+    :class:`LedgerUnavailable` when PostgreSQL cannot be reached.
+    """
+
+    def __init__(self, url: str | None = None, *, lease_seconds: float = 6.0) -> None:
+        self._url = url
+        self.lease_seconds = lease_seconds
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def create(self, runs: Sequence[NewRun], *, connection: Connection | None = None) -> set[str]:
+        """Commit runs as ``pending``, each with its message in the outbox.
+
+        Returns the ids that are new: an id that is in the ledger already is left as it is.
+        """
+        if not runs:
+            return set()
+        return self._with(connection, lambda c: self._create(c, runs))
+
+    @staticmethod
+    def _create(connection: Connection, runs: Sequence[NewRun]) -> set[str]:
+        rows = connection.execute(SQL["create"], {"runs": _json(runs)}).fetchall()
+        return {row[0] for row in rows}
+
+    def record(self, runs: Sequence[NewRun]) -> None:
+        """Note runs that the broker has taken already; those a worker has begun are left alone."""
+        if runs:
+            self._with(None, lambda c: self._record(c, runs))
+
+    @staticmethod
+    def _record(connection: Connection, runs: Sequence[NewRun]) -> None:
+        oldest, newest = _window(run.created_at for run in runs)
+        with connection.transaction(), connection.pipeline():
+            connection.execute(SQL["record"], {"runs": _json(runs)})
+            connection.execute(
+                SQL["forget_ended"],
+                {
+                    "ids": [run.id for run in runs],
+                    "oldest": oldest,
+                    "newest": newest,
+                    "lease": None,
+                },
+            )
+
+    def mark_published(self, ids: Sequence[str]) -> None:
+        """Take runs out of the outbox: the broker has their messages."""
+        if ids:
+            self._with(None, lambda c: c.execute(SQL["mark_published"], {"ids": sorted(ids)}))
+
+    def claim(self, claims: Sequence[Claim], *, lease: str, worker: str) -> dict[str, Verdict]:
+        """Ask to execute delivered messages; each id gets one :class:`Verdict`.
+
+        At most one claim of an id proceeds at a time, whoever asks: the insert or update of its
+        row decides. A second copy proceeds only when the lease of the first has lapsed and the
+        asker's own has been held for a whole lease period. Of several claims for one id in a
+        batch only the first is put; the caller must treat the others as refused.
+        """
+        if not claims:
+            return {}
+        unique = {claim.id: claim for claim in reversed(claims)}
+        return self._with(None, lambda c: self._claim(c, unique, lease, worker))
+
+    def _claim(
+        self, connection: Connection, claims: dict[str, Claim], lease: str, worker: str
+    ) -> dict[str, Verdict]:
+        ids = list(claims)
+        oldest, newest = _window(claim.created_at for claim in claims.values())
+        searched = {"ids": ids, "oldest": oldest, "newest": newest}
+        with connection.transaction():
+            with connection.pipeline():
+                claimed = connection.execute(
+                    SQL["claim"],
+                    {
+                        "claims": _json(claims.values()),
+                        "lease": lease,
+                        "worker": worker,
+                        "lease_seconds": self.lease_seconds,
+                    },
+                )
+                # A statement of its own: it sees what was committed while the first one waited
+                # for a row that was just being moved to the history.
+                ended = connection.execute(SQL["ended"], searched)
+            granted = {row[0]: Verdict(row[0], row[1], row[2]) for row in claimed.fetchall()}
+            verdicts = {
+                row[0]: Verdict(row[0], None, 0, "ended", row[1], row[2], row[3])
+                for row in ended.fetchall()
+            }
+            if granted.keys() & verdicts.keys():
+                connection.execute(SQL["forget_ended"], {**searched, "lease": lease})
+            verdicts = granted | verdicts
+            missing = [id for id in ids if id not in verdicts]
+            if missing:
+                verdicts |= self._refusals(connection, missing, claims)
+        return verdicts
+
+    @staticmethod
+    def _refusals(
+        connection: Connection, ids: Sequence[str], claims: dict[str, Claim]
+    ) -> dict[str, Verdict]:
+        refused = {id: Verdict(id, None, 0, "running") for id in ids}
+        for row in connection.execute(SQL["live"], {"ids": list(ids)}).fetchall():
+            id, state, retries, replacements, _, _, crashes, cancelled = row
+            asked = (claims[id].retries, claims[id].replacements)
+            why: Any = (
+                "cancelled"
+                if cancelled
+                else "superseded"
+                if asked < (retries, replacements)
+                else "running"
+            )
+            refused[id] = Verdict(id, None, crashes, why, state)
+        return refused
+
+    def keep_message(self, id: str, message: str) -> None:
+        """Keep the message (JSON) of a refused copy, so that a takeover can publish it again."""
+        parameters = {"id": id, "message": message}
+        self._with(None, lambda c: c.execute(SQL["keep_message"], parameters))
+
+    def release(self, ids: Sequence[str], *, lease: str) -> None:
+        """Give claims back that no execution used."""
+        if ids:
+            self._with(
+                None, lambda c: c.execute(SQL["release"], {"ids": sorted(ids), "lease": lease})
+            )
+
+    def settle(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Record how attempts ended; returns the ids whose outcome was taken.
+
+        An outcome of an attempt that no longer holds its run is refused: the run was taken over,
+        and its one outcome comes from the later attempt.
+        """
+        if not outcomes:
+            return set()
+        return self._with(None, lambda c: self._settle(c, outcomes))
+
+    def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:
+        ends = [outcome for outcome in outcomes if outcome.state != "retrying"]
+        again = [outcome for outcome in outcomes if outcome.state == "retrying"]
+        taken: set[str] = set()
+        with connection.transaction():
+            if ends:
+                rows = connection.execute(SQL["finish"], {"outcomes": _json(ends)}).fetchall()
+                taken |= {row[0] for row in rows}
+            if again:
+                rows = connection.execute(SQL["reschedule"], {"outcomes": _json(again)}).fetchall()
+                taken |= {row[0] for row in rows}
+        return taken
+
+    def reschedule(
+        self,
+        outcome: Outcome,
+        message: str,
+        publish_after: float,
+        *,
+        connection: Connection | None = None,
+    ) -> bool:
+        """End an attempt as ``retrying`` with its next message in the outbox, before publishing.
+
+        ``publish_after`` is in seconds. Returns whether the attempt still held the run.
+        """
+        row = asdict(outcome) | {"message": message, "publish_after": publish_after}
+        rows = self._with(
+            connection,
+            lambda c: c.execute(SQL["reschedule"], {"outcomes": _json([row])}).fetchall(),
+        )
+        return bool(rows)
+
+    def end(
+        self,
+        ids: Sequence[str],
+        state: State,
+        reason: str | None,
+        *,
+        error: str | None = None,
+        running: bool = False,
+    ) -> set[str]:
+        """End live runs from outside: cancelled, expired, dead. ``running`` includes those."""
+        if not ids:
+            return set()
+        parameters = {
+            "ids": sorted(ids),
+            "state": state,
+            "reason": reason,
+            "error": error,
+            "running": running,
+        }
+        rows = self._with(None, lambda c: c.execute(SQL["end"], parameters).fetchall())
+        return {row[0] for row in rows}
+
+    def entomb(
+        self, id: str, state: State, reason: str, *, task: str, queue: str, created_at: datetime | None
+    ) -> None:
+        """Write an end for a run the ledger does not know, so that its message is not executed."""
+        parameters = {
+            "id": id,
+            "state": state,
+            "reason": reason,
+            "task": task,
+            "queue": queue,
+            "created_at": created_at,
+        }
+        self._with(None, lambda c: c.execute(SQL["entomb"], parameters))
+
+    def progress(self, reports: Sequence[tuple[str, int, str]]) -> None:
+        """Store what running attempts say of themselves: ``(id, attempt, progress as JSON)``."""
+        if reports:
+            rows = [{"id": id, "attempt": a, "progress": p} for id, a, p in reports]
+            self._with(None, lambda c: c.execute(SQL["progress"], {"reports": _json(rows)}))
+
+    def request_cancel(self, ids: Sequence[str]) -> dict[str, str | None]:
+        """Ask running attempts to stop; returns the worker of each that is running."""
+        if not ids:
+            return {}
+        rows = self._with(
+            None, lambda c: c.execute(SQL["request_cancel"], {"ids": sorted(ids)}).fetchall()
+        )
+        return {row[0]: row[1] for row in rows}
+
+    def cancel_requests(self, lease: str) -> list[str]:
+        """The runs of a lease that were asked to stop."""
+        rows = self._with(
+            None, lambda c: c.execute(SQL["cancel_requests"], {"lease": lease}).fetchall()
+        )
+        return [row[0] for row in rows]
+
+    def release_held(self) -> int:
+        """Let runs go that waited for another run of their schedule; returns how many."""
+        return self._with(None, lambda c: c.execute(SQL["release_held"]).rowcount)
+
+    def expire_overdue(self) -> set[str]:
+        """End runs that nobody started before their time was up."""
+        rows = self._with(None, lambda c: c.execute(SQL["overdue"]).fetchall())
+        return self.end([row[0] for row in rows], "expired", "not started before it expired")
+
+    def take_due(self, *, limit: int, hold: float) -> list[tuple[str, str, int | None, Message]]:
+        """Take up to ``limit`` runs from the outbox for ``hold`` seconds, to publish them.
+
+        Whoever takes them and dies leaves them in the outbox: they are due again afterwards.
+        Returns ``(id, queue, priority, message)``.
+        """
+        parameters = {"limit": limit, "hold": hold}
+        return self._with(
+            None, lambda c: c.execute(SQL["due_for_publishing"], parameters).fetchall()
+        )
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def get(self, id: str) -> Run:
+        """The run with this id, live or ended. Raises :class:`RunNotFound`."""
+        return self._with(None, lambda c: self._get(c, id))
+
+    @staticmethod
+    def _get(connection: Connection, id: str) -> Run:
+        with connection.cursor(row_factory=class_row(Run)) as cursor:
+            for name in ("get_live", "get_ended"):
+                statement = cast("LiteralString", SQL[name].replace("{columns}", COLUMNS))
+                found = cursor.execute(statement, {"id": id}).fetchone()
+                if found is not None:
+                    return found
+        raise RunNotFound(f"no run has the id {id!r}")
+
+    def find(self, filters: Filters) -> list[Run]:
+        """The newest runs that meet ``filters``, live and ended together."""
+        return self._with(None, lambda c: self._find(c, filters))
+
+    @staticmethod
+    def _find(connection: Connection, filters: Filters) -> list[Run]:
+        where, parameters = conditions(filters)
+        statement = cast(
+            "LiteralString",
+            f"(SELECT {COLUMNS} FROM ironbeat.runs WHERE {where}"  # noqa: S608
+            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s) UNION ALL "
+            f"(SELECT {COLUMNS} FROM ironbeat.run_history WHERE {where}"
+            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s)"
+            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+        )
+        with connection.cursor(row_factory=class_row(Run)) as cursor:
+            return cursor.execute(statement, parameters).fetchall()
+
+    # -- connections -----------------------------------------------------------------------------
+
+    def _with(self, connection: Connection | None, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` on the given connection, or on one of the pool with deadlocks retried."""
+        if connection is not None:
+            return work(connection)
+        for attempt in range(_DEADLOCK_TRIES):
+            try:
+                with database.connection(self._url) as pooled:
+                    pooled.row_factory = tuple_row
+                    return work(pooled)
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                if attempt == _DEADLOCK_TRIES - 1:
+                    raise
+                time.sleep(0.01 * (attempt + 1))
+            except (psycopg.OperationalError, psycopg.InterfaceError, SQLAlchemyError) as error:
+                raise LedgerUnavailable(f"PostgreSQL cannot be reached: {error}") from error
+        raise AssertionError("unreachable")
+
+
+_EQUALITIES: dict[str, LiteralString] = {
+    "task": "task = %(task)s",
+    "schedule": "schedule_name = %(schedule)s",
+    "workload": "workload = %(workload)s",
+    "queue": "queue = %(queue)s",
+    "worker": "worker = %(worker)s",
+    "since": "created_at >= %(since)s",
+    "until": "created_at < %(until)s",
+    "parent_id": "parent_id = %(parent_id)s",
+    "group_id": "group_id = %(group_id)s",
+}
+
+
+def conditions(filters: Filters) -> tuple[str, dict[str, Any]]:
+    """The WHERE clause of ``filters`` and its parameters; values never enter the text."""
+    clauses: list[LiteralString] = ["true"]
+    parameters: dict[str, Any] = {"limit": filters.limit}
+    for name, clause in _EQUALITIES.items():
+        value = getattr(filters, name)
+        if value is not None:
+            clauses.append(clause)
+            parameters[name] = value
+    if filters.wanted_states():
+        clauses.append("state = ANY(%(states)s)")
+        parameters["states"] = list(filters.wanted_states())
+    if filters.text is not None:
+        clauses.append(
+            "(id = %(text)s OR task ILIKE %(pattern)s OR argsrepr ILIKE %(pattern)s"
+            " OR kwargsrepr ILIKE %(pattern)s OR error ILIKE %(pattern)s)"
+        )
+        parameters["text"] = filters.text
+        parameters["pattern"] = "%" + filters.text.replace("%", r"\%").replace("_", r"\_") + "%"
+    if filters.before is not None:
+        clauses.append("(created_at, id) < (%(before_at)s, %(before_id)s)")
+        parameters["before_at"], parameters["before_id"] = filters.before
+    return " AND ".join(clauses), parameters

@@ -1,0 +1,209 @@
+-- create: runs that are committed before they are published; an id that exists is left alone
+INSERT INTO ironbeat.runs (
+    id, created_at, task, workload, queue, priority, state, durable, schedule_id, schedule_name,
+    scheduled_for, idempotency_key, parent_id, root_id, group_id, eta, expires_at, publish_at,
+    retries, replacements, argsrepr, kwargsrepr, message)
+SELECT i.id, i.created_at, i.task, i.workload, i.queue, i.priority, 'pending', i.durable,
+    i.schedule_id, i.schedule_name, i.scheduled_for, i.idempotency_key, i.parent_id, i.root_id,
+    i.group_id, i.eta, i.expires_at,
+    CASE WHEN i.publish_after IS NULL THEN 'infinity'
+         ELSE clock_timestamp() + make_interval(secs => i.publish_after) END,
+    i.retries, i.replacements, i.argsrepr, i.kwargsrepr, i.message::json
+FROM json_to_recordset(%(runs)s::json) AS i (
+    id text, created_at timestamptz, task text, workload text, queue text, priority smallint,
+    durable boolean, schedule_id bigint, schedule_name text, scheduled_for timestamptz,
+    idempotency_key text, parent_id text, root_id text, group_id text, eta timestamptz,
+    expires_at timestamptz, publish_after double precision, retries integer, replacements integer,
+    argsrepr text, kwargsrepr text, message text)
+ORDER BY i.id
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+
+-- record: runs that the broker took already; a worker may have been faster
+INSERT INTO ironbeat.runs (
+    id, created_at, task, workload, queue, priority, state, durable, parent_id, root_id, group_id,
+    eta, expires_at, published_at, argsrepr, kwargsrepr)
+SELECT i.id, i.created_at, i.task, i.workload, i.queue, i.priority, 'published', false,
+    i.parent_id, i.root_id, i.group_id, i.eta, i.expires_at, i.created_at, i.argsrepr, i.kwargsrepr
+FROM json_to_recordset(%(runs)s::json) AS i (
+    id text, created_at timestamptz, task text, workload text, queue text, priority smallint,
+    parent_id text, root_id text, group_id text, eta timestamptz, expires_at timestamptz,
+    argsrepr text, kwargsrepr text)
+ORDER BY i.id
+ON CONFLICT (id) DO NOTHING
+
+-- forget_ended: live rows written after their run had ended already
+DELETE FROM ironbeat.runs r USING ironbeat.run_history h
+WHERE r.id = ANY(%(ids)s) AND h.id = r.id AND h.created_at = r.created_at
+    AND h.created_at BETWEEN %(oldest)s AND %(newest)s
+    AND r.state IN ('published', 'running') AND (r.lease_id IS NULL OR r.lease_id = %(lease)s)
+
+-- mark_published: the broker has these; what was claimed meanwhile is left alone
+UPDATE ironbeat.runs
+SET state = CASE state WHEN 'pending' THEN 'published' ELSE state END,
+    publish_at = NULL, published_at = clock_timestamp()
+WHERE id = ANY(%(ids)s) AND publish_at IS NOT NULL AND state IN ('pending', 'retrying')
+
+-- claim: one execution a run; a second one only over a lapsed lease, or for a later retry
+INSERT INTO ironbeat.runs AS r (
+    id, created_at, task, workload, queue, priority, state, durable, parent_id, root_id, group_id,
+    eta, expires_at, started_at, attempt, retries, replacements, lease_id, worker, argsrepr,
+    kwargsrepr)
+SELECT i.id, coalesce(i.created_at, clock_timestamp()), i.task, i.workload, i.queue, i.priority,
+    'running', i.durable, i.parent_id, i.root_id, i.group_id, i.eta, i.expires_at,
+    clock_timestamp(), 1, i.retries, i.replacements, %(lease)s, %(worker)s, i.argsrepr, i.kwargsrepr
+FROM json_to_recordset(%(claims)s::json) AS i (
+    id text, created_at timestamptz, task text, workload text, queue text, priority smallint,
+    durable boolean, retries integer, replacements integer, eta timestamptz,
+    expires_at timestamptz, parent_id text, root_id text, group_id text, argsrepr text,
+    kwargsrepr text)
+ORDER BY i.id
+ON CONFLICT (id) DO UPDATE SET
+    state = 'running', started_at = excluded.started_at, attempt = r.attempt + 1,
+    retries = excluded.retries, replacements = excluded.replacements, task = excluded.task,
+    crashes = r.crashes + (r.state = 'running' AND excluded.retries = r.retries
+                           AND excluded.replacements = r.replacements)::integer,
+    lease_id = excluded.lease_id, worker = excluded.worker, publish_at = NULL,
+    published_at = coalesce(r.published_at, r.created_at),
+    argsrepr = excluded.argsrepr, kwargsrepr = excluded.kwargsrepr
+WHERE r.cancel_requested_at IS NULL AND (
+    r.state IN ('pending', 'published', 'retrying')
+        AND (excluded.retries, excluded.replacements) >= (r.retries, r.replacements)
+    OR r.state = 'running' AND (
+        (excluded.retries, excluded.replacements) > (r.retries, r.replacements)
+        OR r.lease_id <> %(lease)s
+            AND (excluded.retries, excluded.replacements) = (r.retries, r.replacements)
+            AND NOT EXISTS (SELECT FROM ironbeat.leases l
+                            WHERE l.id = r.lease_id AND l.expires_at > clock_timestamp())
+            AND EXISTS (SELECT FROM ironbeat.leases me
+                        WHERE me.id = %(lease)s AND me.expires_at > clock_timestamp()
+                          AND me.steady_since <= clock_timestamp()
+                              - make_interval(secs => %(lease_seconds)s))))
+RETURNING r.id, r.attempt, r.crashes
+
+-- ended: which of these runs have ended, and how
+SELECT h.id, h.state, h.result, h.error FROM ironbeat.run_history h
+WHERE h.id = ANY(%(ids)s) AND h.created_at BETWEEN %(oldest)s AND %(newest)s
+
+-- live: how these live runs stand
+SELECT r.id, r.state, r.retries, r.replacements, r.attempt, r.lease_id, r.crashes,
+    r.cancel_requested_at IS NOT NULL AS cancelled
+FROM ironbeat.runs r WHERE r.id = ANY(%(ids)s)
+
+-- keep_message: a refused copy was the broker's last; keep it in case the live execution dies
+UPDATE ironbeat.runs SET message = %(message)s::json WHERE id = %(id)s AND message IS NULL
+
+-- release: claims that were not used go back; the attempt does not count
+UPDATE ironbeat.runs SET state = 'published', attempt = attempt - 1, lease_id = NULL, worker = NULL,
+    started_at = NULL
+WHERE id = ANY(%(ids)s) AND state = 'running' AND lease_id = %(lease)s
+
+-- finish: the outcome of the attempt that holds the run, moved to the history; older ones are refused
+WITH input AS (
+    SELECT * FROM json_to_recordset(%(outcomes)s::json) AS i (
+        id text, attempt integer, state text, runtime double precision, age double precision,
+        result text, error text, traceback text, reason text)
+), ended AS (
+    DELETE FROM ironbeat.runs r USING input i
+    WHERE r.id = i.id AND r.attempt = i.attempt AND r.state = 'running'
+    RETURNING r.*, i.state AS new_state, i.result AS new_result, i.error AS new_error,
+        i.traceback AS new_traceback, i.reason AS new_reason,
+        clock_timestamp() - make_interval(secs => i.age) AS new_ended_at,
+        make_interval(secs => i.runtime) AS new_runtime
+)
+INSERT INTO ironbeat.run_history (
+    id, created_at, task, workload, queue, priority, state, durable, schedule_id, schedule_name,
+    scheduled_for, idempotency_key, parent_id, root_id, group_id, eta, expires_at, published_at,
+    started_at, ended_at, attempt, retries, replacements, crashes, lease_id, worker, argsrepr,
+    kwargsrepr, message, progress, result, error, traceback, reason, attempts, cancel_requested_at)
+SELECT id, created_at, task, workload, queue, priority, new_state, durable, schedule_id,
+    schedule_name, scheduled_for, idempotency_key, parent_id, root_id, group_id, eta, expires_at,
+    published_at, greatest(new_ended_at - new_runtime, created_at), new_ended_at, attempt, retries,
+    replacements, crashes, lease_id, worker, argsrepr, kwargsrepr,
+    CASE WHEN new_state <> 'succeeded' THEN message END, progress, new_result::json, new_error,
+    new_traceback, new_reason, attempts, cancel_requested_at
+FROM ended
+ON CONFLICT (id, created_at) DO NOTHING
+RETURNING id
+
+-- reschedule: an attempt ended in a retry or a replacement, whose message follows
+UPDATE ironbeat.runs r
+SET state = 'retrying', retries = i.retries, replacements = i.replacements, eta = i.eta,
+    message = coalesce(i.message::json, r.message), lease_id = NULL, progress = NULL,
+    publish_at = CASE WHEN i.publish_after IS NULL THEN NULL
+                      ELSE clock_timestamp() + make_interval(secs => i.publish_after) END,
+    attempts = (coalesce(r.attempts::jsonb, '[]') || jsonb_build_object(
+        'attempt', r.attempt, 'worker', r.worker, 'started_at', r.started_at,
+        'ended_at', clock_timestamp(), 'error', i.error))::json,
+    error = i.error, traceback = i.traceback
+FROM json_to_recordset(%(outcomes)s::json) AS i (
+    id text, attempt integer, retries integer, replacements integer, eta timestamptz, error text,
+    traceback text, publish_after double precision, message text)
+WHERE r.id = i.id AND r.attempt = i.attempt AND r.state = 'running'
+RETURNING r.id
+
+-- end: live runs that are not being executed end without an attempt's outcome
+WITH ended AS (
+    DELETE FROM ironbeat.runs r WHERE r.id = ANY(%(ids)s)
+        AND (r.state <> 'running' OR %(running)s)
+    RETURNING r.*
+)
+INSERT INTO ironbeat.run_history (
+    id, created_at, task, workload, queue, priority, state, durable, schedule_id, schedule_name,
+    scheduled_for, idempotency_key, parent_id, root_id, group_id, eta, expires_at, published_at,
+    started_at, ended_at, attempt, retries, replacements, crashes, lease_id, worker, argsrepr,
+    kwargsrepr, message, progress, result, error, traceback, reason, attempts, cancel_requested_at)
+SELECT id, created_at, task, workload, queue, priority, %(state)s, durable, schedule_id,
+    schedule_name, scheduled_for, idempotency_key, parent_id, root_id, group_id, eta, expires_at,
+    published_at, started_at, clock_timestamp(), attempt, retries, replacements, crashes, lease_id,
+    worker, argsrepr, kwargsrepr, message, progress, NULL, coalesce(%(error)s, error), traceback,
+    %(reason)s, attempts, cancel_requested_at
+FROM ended
+ON CONFLICT (id, created_at) DO NOTHING
+RETURNING id, queue
+
+-- entomb: an end for a run the ledger has not seen yet, so that its message finds it
+INSERT INTO ironbeat.run_history (
+    id, created_at, task, queue, state, ended_at, attempt, retries, replacements, reason)
+VALUES (%(id)s, coalesce(%(created_at)s, clock_timestamp()), %(task)s, %(queue)s, %(state)s,
+    clock_timestamp(), 0, 0, 0, %(reason)s)
+ON CONFLICT (id, created_at) DO NOTHING
+
+-- progress: what a running attempt says of itself
+UPDATE ironbeat.runs SET progress = i.progress::json
+FROM json_to_recordset(%(reports)s::json) AS i (id text, attempt integer, progress text)
+WHERE ironbeat.runs.id = i.id AND ironbeat.runs.attempt = i.attempt AND state = 'running'
+
+-- request_cancel: a running attempt is asked to stop
+UPDATE ironbeat.runs SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+WHERE id = ANY(%(ids)s) AND state = 'running'
+RETURNING id, worker, lease_id
+
+-- cancel_requests: what this worker is asked to stop
+SELECT id FROM ironbeat.runs
+WHERE lease_id = %(lease)s AND cancel_requested_at IS NOT NULL AND state = 'running'
+
+-- release_held: runs held back until another run of their schedule ended
+UPDATE ironbeat.runs r SET publish_at = clock_timestamp()
+WHERE r.publish_at = 'infinity' AND r.schedule_id IS NOT NULL AND NOT EXISTS (
+    SELECT FROM ironbeat.runs o WHERE o.schedule_id = r.schedule_id AND o.id <> r.id
+        AND o.publish_at IS DISTINCT FROM 'infinity')
+
+-- overdue: runs that nobody started before their time was up
+SELECT id FROM ironbeat.runs
+WHERE expires_at < clock_timestamp() AND state IN ('pending', 'published', 'retrying')
+LIMIT 1000
+
+-- due_for_publishing: the outbox; taken for some seconds, so that a publisher's death loses nothing
+UPDATE ironbeat.runs r SET publish_at = clock_timestamp() + make_interval(secs => %(hold)s)
+FROM (SELECT id FROM ironbeat.runs
+      WHERE publish_at <= clock_timestamp() AND message IS NOT NULL
+      ORDER BY publish_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS due
+WHERE r.id = due.id
+RETURNING r.id, r.queue, r.priority, r.message
+
+-- get_live: one live run
+SELECT {columns} FROM ironbeat.runs WHERE id = %(id)s
+
+-- get_ended: one ended run, wherever in the history
+SELECT {columns} FROM ironbeat.run_history WHERE id = %(id)s ORDER BY ended_at DESC LIMIT 1

@@ -1,0 +1,308 @@
+"""How a task's message leaves this process: broker first, or ledger first.
+
+Every message of a task passes here, whether it was sent by ``delay``, by a chain, by ``retry`` or by
+:class:`ironbeat.TaskManager`; the hook is the producer that Celery's sender publishes with.
+
+* A plain task goes to the broker and is noted for the ledger, in batches. A broker that does not
+  take it within a bounded time does not make the caller wait or fail: the message goes to the
+  ledger's outbox instead (unless ``submit_to_ledger_when_broker_is_down`` is off).
+* A durable one is committed to the ledger first, and published then. Whatever dies in between, the
+  outbox still has it.
+* A message that carries the id of the run which is executing is a retry or a replacement. A durable
+  run's is committed before it is published; that of a plain one, when the broker refuses it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from celery._state import get_current_task
+from kombu.exceptions import OperationalError
+from kombu.utils.json import dumps as kombu_dumps
+from redis.exceptions import RedisError
+
+from ironbeat.execution import attempt, header
+from ironbeat.runs.ledger import Ledger
+from ironbeat.runs.model import NewRun, Outcome
+from ironbeat.runs.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+BROKER_ERRORS: tuple[type[BaseException], ...] = (OperationalError, RedisError, OSError)
+
+# The submitter publishes at once; only if it died does the outbox, after this long.
+GRACE_SECONDS = 3.0
+# A durable run that is due later than this waits in the ledger and not in a worker's memory.
+HOLD_ETA_SECONDS = 30.0
+
+
+class NotAccepted(ConnectionError):
+    """Neither the broker nor the ledger could take a task; it was not submitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What the caller of ``send_task`` said, for the message it leads to.
+
+    ``capture`` collects the run instead of handing it over; ``durable`` overrides the task.
+    """
+
+    durable: bool = False
+    has_own_id: bool = False
+    capture: list[NewRun] | None = None
+
+
+SENDING: ContextVar[Sending] = ContextVar("ironbeat_sending", default=Sending())
+
+
+class Breaker:
+    """Remembers for a moment that the broker does not answer, so that nobody else waits for it."""
+
+    def __init__(self, pause: float = 1.0) -> None:
+        self._pause = pause
+        self._until = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether the broker was found dead just now."""
+        return time.monotonic() < self._until
+
+    def trip(self) -> None:
+        """The broker did not take a message."""
+        self._until = time.monotonic() + self._pause
+
+    def reset(self) -> None:
+        """The broker took a message."""
+        self._until = 0.0
+
+
+class WorkloadOf(Protocol):
+    """Names the workload of a task."""
+
+    def __call__(self, task: str) -> str: ...
+
+
+class Submission:
+    """Hands the messages of one application over."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        recorder: Recorder,
+        workload_of: WorkloadOf,
+        *,
+        use_broker: bool = True,
+        to_ledger_when_down: bool = True,
+    ) -> None:
+        self.ledger = ledger
+        self.recorder = recorder
+        self.workload_of = workload_of
+        self.use_broker = use_broker
+        self.to_ledger_when_down = to_ledger_when_down
+        self.breaker = Breaker()
+
+    def producer(self, real: Any) -> SubmittingProducer:
+        """A producer that Celery's sender can publish with."""
+        return SubmittingProducer(real, self)
+
+    def hand_over(self, real: Any, body: Any, publish: dict[str, Any]) -> Any:
+        """Take one task message: ``body`` and the keywords of ``Producer.publish``."""
+        sending = SENDING.get()
+        run, resent = self._describe(body, publish, sending)
+        if sending.capture is not None:
+            sending.capture.append(replace(run, message=message_json(body, publish)))
+            return None
+        if resent is not None:
+            return self._resend(real, body, publish, run, resent)
+        if run.durable or not self.use_broker:
+            return self._ledger_first(real, body, publish, run)
+        return self._broker_first(real, body, publish, run)
+
+    # -- the ways ----------------------------------------------------------------------------------
+
+    def _ledger_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> Any:
+        waits = hold_for(run.eta)
+        message = message_json(body, publish)
+        self.ledger.create([replace(run, message=message, publish_after=waits or GRACE_SECONDS)])
+        if waits or not self.use_broker:
+            return None
+        try:
+            result = self._publish(real, body, publish)
+        except BROKER_ERRORS as error:
+            logger.warning("broker did not take run %s, the outbox has it: %s", run.id, error)
+            return None
+        self.recorder.published([run.id])
+        return result
+
+    def _broker_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> Any:
+        try:
+            result = self._publish(real, body, publish)
+        except BROKER_ERRORS as error:
+            if not self.to_ledger_when_down:
+                raise
+            self._fall_back(replace(run, message=message_json(body, publish)), error)
+            return None
+        self.recorder.note(run)
+        return result
+
+    def _fall_back(self, run: NewRun, error: BaseException) -> None:
+        try:
+            self.ledger.create([replace(run, publish_after=hold_for(run.eta) or 0.0)])
+        except ConnectionError as second:
+            raise NotAccepted(
+                f"task {run.task} was not submitted: the broker did not take it ({error}) and "
+                f"neither did the ledger ({second})"
+            ) from second
+        logger.warning("broker did not take run %s, it waits in the ledger: %s", run.id, error)
+
+    def _resend(
+        self, real: Any, body: Any, publish: dict[str, Any], run: NewRun, number: int
+    ) -> Any:
+        """A retry or a replacement of the run that is executing, whose attempt is ``number``."""
+        request = get_current_task().request
+        error = sys.exc_info()[1]
+        outcome = Outcome(
+            run.id,
+            number,
+            "retrying",
+            error=attempt.describe(error) if error else None,
+            traceback=attempt.format_traceback(error) if error else None,
+            retries=run.retries,
+            replacements=run.replacements,
+            eta=run.eta,
+        )
+        message = message_json(body, publish)
+        waits = hold_for(run.eta)
+        committed = run.durable or not self.use_broker
+        attempt.mark_resent(request, run.retries, run.replacements, recorded=committed)
+        if committed:
+            self.ledger.reschedule(outcome, message, waits or GRACE_SECONDS)
+        if not self.use_broker or (committed and waits):
+            return None
+        try:
+            result = self._publish(real, body, publish)
+        except BROKER_ERRORS as problem:
+            logger.warning("broker did not take the retry of run %s: %s", run.id, problem)
+            if not committed:
+                self.ledger.reschedule(outcome, message, waits or 0.0)
+                attempt.mark_resent(request, run.retries, run.replacements, recorded=True)
+            return None
+        if committed:
+            self.recorder.published([run.id])
+        return result
+
+    def _publish(self, real: Any, body: Any, publish: dict[str, Any]) -> Any:
+        if self.breaker.open:
+            raise OperationalError("the broker did not answer a moment ago")
+        try:
+            result = real.publish(body, **publish)
+        except BROKER_ERRORS:
+            self.breaker.trip()
+            raise
+        return result
+
+    # -- reading a message -------------------------------------------------------------------------
+
+    def _describe(
+        self, body: Any, publish: dict[str, Any], sending: Sending
+    ) -> tuple[NewRun, int | None]:
+        """The run a message stands for and, where it is the executing run again, its attempt."""
+        headers = publish["headers"]
+        current = get_current_task()
+        request = current.request if current is not None else None
+        number = None
+        if request is not None and request.id == headers["id"] and not request.called_directly:
+            number = attempt.attempt_of(request)
+        own = header.read(request.__dict__) if request is not None else {}
+        durable = sending.durable or (number is not None and bool(own.get("durable")))
+        created_at = datetime.now(UTC)
+        if own and (number is not None or sending.has_own_id):
+            # The same id must always name the same partition, also when a copy sends it again.
+            created_at = header.instant(own.get("created_at")) or created_at
+        workload = self.workload_of(headers["task"])
+        headers[header.NAME] = header.make(created_at, durable=durable, workload=workload)
+        queue = publish.get("routing_key") or "default"
+        run = NewRun(
+            id=headers["id"],
+            task=headers["task"],
+            created_at=created_at,
+            queue=queue,
+            workload=workload,
+            priority=publish.get("priority"),
+            durable=durable,
+            parent_id=headers.get("parent_id"),
+            root_id=headers.get("root_id"),
+            group_id=headers.get("group"),
+            eta=header.instant(headers.get("eta")),
+            expires_at=header.instant(headers.get("expires")),
+            retries=headers.get("retries") or 0,
+            replacements=headers.get("replaced_task_nesting") or 0,
+            argsrepr=headers.get("argsrepr"),
+            kwargsrepr=headers.get("kwargsrepr"),
+        )
+        return run, number
+
+
+class SubmittingProducer:
+    """What Celery's sender sees as its producer: task messages go through :class:`Submission`."""
+
+    def __init__(self, real: Any, submission: Submission) -> None:
+        self._real = real
+        self._submission = submission
+
+    def publish(self, body: Any, **publish: Any) -> Any:
+        """Hand a task's message over; anything else (events) is published when that is possible."""
+        headers = publish.get("headers") or {}
+        if "task" in headers and "id" in headers:
+            return self._submission.hand_over(self._real, body, publish)
+        return self._publish_event(body, publish)
+
+    def _publish_event(self, body: Any, publish: dict[str, Any]) -> Any:
+        submission = self._submission
+        if not submission.use_broker or submission.breaker.open or SENDING.get().capture is not None:
+            return None
+        try:
+            return self._real.publish(body, **publish)
+        except BROKER_ERRORS:
+            submission.breaker.trip()
+            return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def hold_for(eta: datetime | None) -> float | None:
+    """How long a run that is due later waits in the ledger, in seconds; ``None``: not at all."""
+    if eta is None:
+        return None
+    seconds = (eta - datetime.now(UTC)).total_seconds()
+    return seconds - HOLD_ETA_SECONDS / 2 if seconds > HOLD_ETA_SECONDS else None
+
+
+def message_json(body: Any, publish: dict[str, Any]) -> str:
+    """A task's message as the ledger keeps it, as JSON text."""
+    properties = {
+        name: publish[name]
+        for name in ("correlation_id", "reply_to", "priority", "expiration")
+        if publish.get(name) is not None
+    }
+    return kombu_dumps(
+        {
+            "body": list(body),
+            "headers": publish["headers"],
+            "properties": properties,
+            "exchange": exchange_name(publish.get("exchange")),
+            "routing_key": publish.get("routing_key") or "default",
+        }
+    )
+
+
+def exchange_name(exchange: Any) -> str:
+    """The name of an exchange given as text or as an object."""
+    return exchange if isinstance(exchange, str) else getattr(exchange, "name", "") or ""
