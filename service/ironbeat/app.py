@@ -62,7 +62,9 @@ class SubmittingAMQP(AMQP):
 class Context:
     """What an application needs of the platform: settings, workloads, ledger, submission."""
 
-    def __init__(self, app: Celery, settings: Settings, found: Sequence[workloads.Workload]) -> None:
+    def __init__(
+        self, app: Celery, settings: Settings, found: Sequence[workloads.Workload]
+    ) -> None:
         self.app = app
         self.settings = settings
         self.workloads = tuple(found)
@@ -133,7 +135,9 @@ class Platform(Celery):
         finally:
             SENDING.reset(token)
 
-    def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
+    def _task_from_fun(
+        self, fun: Any, name: str | None = None, base: Any = None, **options: Any
+    ) -> Any:
         task = super()._task_from_fun(fun, name=name, base=base, **options)
         guard_task(task)
         return task
@@ -146,8 +150,8 @@ class Platform(Celery):
 
     def _get_backend(self) -> Any:
         backend = super()._get_backend()
-        # Subscribing to a result at submission costs a round trip and hangs with the backend; whoever
-        # waits for the result subscribes then, and reads the state first.
+        # Subscribing to a result at submission costs a round trip and hangs with the backend;
+        # whoever waits for the result subscribes then, and reads the state first.
         backend.on_task_call = _subscribe_later
         return backend
 
@@ -164,7 +168,9 @@ def guard_task(task: Any) -> None:
     # Celery would store STARTED before the guard can tell a copy; the attempt does it itself.
     if task.track_started is not False:
         task.tracks_start = bool(
-            task.track_started if task.track_started is not None else task.app.conf.task_track_started
+            task.track_started
+            if task.track_started is not None
+            else task.app.conf.task_track_started
         )
         task.track_started = False
 
@@ -299,5 +305,3 @@ def adopt(app: A, settings: Settings | None = None) -> A:
 def current_app() -> Platform:
     """The platform's application of this process, made on first use."""
     return create_app()
-
-

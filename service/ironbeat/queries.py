@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import LiteralString, cast
 
 _HEADING = re.compile(r"^-- (?P<name>[a-z_]+): ", re.MULTILINE)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(package: str, filename: str) -> dict[str, LiteralString]:
     """The queries of one SQL file in a package, by name, each with its comment.
 

@@ -1,6 +1,6 @@
 """How a task's message leaves this process: broker first, or ledger first.
 
-Every message of a task passes here, whether it was sent by ``delay``, by a chain, by ``retry`` or by
+Every message of a task passes here, whether it was sent by ``delay``, a chain, ``retry`` or
 :class:`ironbeat.TaskManager`; the hook is the producer that Celery's sender publishes with.
 
 * A plain task goes to the broker and is noted for the ledger, in batches. A broker that does not
@@ -58,7 +58,7 @@ class Sending:
     capture: list[NewRun] | None = None
 
 
-SENDING: ContextVar[Sending] = ContextVar("ironbeat_sending", default=Sending())
+SENDING: ContextVar[Sending] = ContextVar("ironbeat_sending", default=Sending())  # noqa: B039 (frozen)
 
 
 class Breaker:
@@ -85,7 +85,9 @@ class Breaker:
 class WorkloadOf(Protocol):
     """Names the workload of a task."""
 
-    def __call__(self, task: str) -> str: ...
+    def __call__(self, task: str) -> str:
+        """The workload's name, or the empty text."""
+        ...
 
 
 class Submission:
@@ -265,7 +267,11 @@ class SubmittingProducer:
 
     def _publish_event(self, body: Any, publish: dict[str, Any]) -> Any:
         submission = self._submission
-        if not submission.use_broker or submission.breaker.open or SENDING.get().capture is not None:
+        if (
+            not submission.use_broker
+            or submission.breaker.open
+            or SENDING.get().capture is not None
+        ):
             return None
         try:
             return self._real.publish(body, **publish)

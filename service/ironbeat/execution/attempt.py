@@ -142,7 +142,10 @@ def _refused(
         # The first execution recorded its failure but may have died before telling the chord.
         raise RunFailed(verdict.error or f"run {claim.id} ended as {verdict.state}")
     logger.info(
-        "copy of run %s dropped: %s", claim.id, verdict.state or verdict.refusal, extra={"run": claim.id}
+        "copy of run %s dropped: %s",
+        claim.id,
+        verdict.state or verdict.refusal,
+        extra={"run": claim.id},
     )
     raise Ignore
 
@@ -151,9 +154,7 @@ class RunFailed(Exception):
     """A copy of a run that failed before, met by a chord that has still to hear of it."""
 
 
-def _bury(
-    active: runtime.Runtime, task: Any, request: Any, claim: Claim, verdict: Verdict
-) -> None:
+def _bury(active: runtime.Runtime, task: Any, request: Any, claim: Claim, verdict: Verdict) -> None:
     reason = f"its worker died {verdict.crashes} times while running it"
     active.ledger.end([claim.id], "dead", reason, error=reason, running=True)
     task.backend.mark_as_failure(
@@ -264,8 +265,7 @@ def ignores_result(task: Any, request: Any) -> bool:
 def result_json(active: runtime.Runtime, task: Any, request: Any, value: Any) -> str | None:
     """The result as JSON text for the ledger, or ``None`` where it is ignored or too large."""
     if value is None or (
-        ignores_result(task, request)
-        and not (request.callbacks or request.chain or request.chord)
+        ignores_result(task, request) and not (request.callbacks or request.chain or request.chord)
     ):
         return None
     try:

@@ -40,7 +40,7 @@ class Guard:
         self._lock = threading.Lock()
 
     def preclaim(self, claims: Sequence[Claim]) -> None:
-        """Claim a batch at once. Duplicates within it are left to :meth:`admit`, which refuses them.
+        """Claim a batch at once; :meth:`admit` refuses duplicates within it.
 
         An unreachable ledger is no error here: the claims are then put one by one as they begin.
         """

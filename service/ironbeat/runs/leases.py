@@ -94,8 +94,7 @@ class Lease:
     def held(self) -> bool:
         """Whether the lease was renewed within its period, by this process's clock."""
         return (
-            self.renewed_at is not None
-            and time.monotonic() - self.renewed_at < self.lease_seconds
+            self.renewed_at is not None and time.monotonic() - self.renewed_at < self.lease_seconds
         )
 
     def start(self) -> None:
@@ -165,10 +164,10 @@ class Lease:
             logger.warning("lease had lapsed and is held again")
 
     def _notice_loss(self) -> None:
-        if self._on_lost is not None and self.renewed_at is not None and not self.held:
-            if not self._lost:
-                self._lost = True
-                self._on_lost()
+        if self._on_lost is None or self.renewed_at is None or self.held or self._lost:
+            return
+        self._lost = True
+        self._on_lost()
 
     def _pass_on_cancellations(self, connection: psycopg.Connection[Any]) -> None:
         rows = connection.execute(
@@ -215,7 +214,11 @@ class Lease:
                 self._heir(dead, orphans)
             connection.execute(SQL["drop"], {"id": dead.id})
         logger.warning(
-            "took over from %s (pid %s on %s): %s runs", dead.name, dead.pid, dead.host, len(orphans)
+            "took over from %s (pid %s on %s): %s runs",
+            dead.name,
+            dead.pid,
+            dead.host,
+            len(orphans),
         )
 
     # -- connection ------------------------------------------------------------------------------

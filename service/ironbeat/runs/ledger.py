@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, LiteralString, TypeVar, cast
 
 import orjson
@@ -36,8 +36,6 @@ from ironbeat.runs.model import (
 SQL = queries.load("ironbeat.runs", "ledger.sql")
 COLUMNS = cast("LiteralString", ", ".join(field.name for field in fields(Run)))
 
-# A message's creation time comes from its producer's clock; history is searched this much around it.
-CLOCK_SKEW = timedelta(minutes=15)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -254,7 +252,14 @@ class Ledger:
         return {row[0] for row in rows}
 
     def entomb(
-        self, id: str, state: State, reason: str, *, task: str, queue: str, created_at: datetime | None
+        self,
+        id: str,
+        state: State,
+        reason: str,
+        *,
+        task: str,
+        queue: str,
+        created_at: datetime | None,
     ) -> None:
         """Write an end for a run the ledger does not know, so that its message is not executed."""
         parameters = {

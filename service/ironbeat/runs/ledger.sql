@@ -34,7 +34,7 @@ ON CONFLICT (id) DO NOTHING
 
 -- forget_ended: live rows written after their run had ended already
 DELETE FROM ironbeat.runs r USING ironbeat.run_history h
-WHERE r.id = ANY(%(ids)s) AND h.id = r.id AND h.created_at = r.created_at
+WHERE r.id = ANY(%(ids)s) AND h.id = r.id
     AND h.created_at BETWEEN %(oldest)s AND %(newest)s
     AND r.state IN ('published', 'running') AND (r.lease_id IS NULL OR r.lease_id = %(lease)s)
 

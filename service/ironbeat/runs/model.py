@@ -43,9 +43,9 @@ class NewRun:
     """A run to be written to the ledger.
 
     ``message`` is the JSON text of what the broker will carry: ``body`` (``[args, kwargs,
-    embed]``), ``headers``, ``properties``, ``exchange`` and ``routing_key``. ``publish_after`` (seconds from now) is when
-    the outbox publishes the run unless its submitter has done so; ``None`` holds it back until it
-    is released.
+    embed]``), ``headers``, ``properties``, ``exchange`` and ``routing_key``. ``publish_after``
+    (seconds from now) is when the outbox publishes the run unless its submitter has done so;
+    ``None`` holds it back until it is released.
     """
 
     id: str

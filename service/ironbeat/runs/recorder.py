@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-
 from dataclasses import dataclass, field, replace
 
 from ironbeat.runs.ledger import Ledger
@@ -191,6 +190,8 @@ class Recorder:
                 self.flush()
             except LedgerUnavailable:
                 if time.monotonic() > deadline:
-                    logger.error("ledger unreachable: %s outcomes unwritten", len(self._waiting.outcomes))
+                    logger.error(
+                        "ledger unreachable: %s outcomes unwritten", len(self._waiting.outcomes)
+                    )
                     return
                 time.sleep(0.2)
