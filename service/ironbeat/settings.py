@@ -24,6 +24,7 @@ import sys
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -47,6 +48,11 @@ ENV_FILE = "IRONBEAT_ENV_FILE"
 
 # supervisord waits this much longer than a worker may drain before it kills the worker.
 STOP_MARGIN_SECONDS = 30
+
+MASK = "********"
+
+# Names that tell programs and supervisor files where things are; they set no field.
+PLACES = frozenset({ENV_FILE, "IRONBEAT_BIN", "IRONBEAT_STOP_SECONDS"})
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
@@ -98,7 +104,9 @@ class Settings(BaseSettings):
     use_redis: Annotated[bool, _names("USE_REDIS")] = Field(
         True, description="Off: no broker at all; the fallback scheduler runs everything."
     )
-    redis_host: Annotated[str, _names("REDIS_HOST")] = Field("localhost", min_length=1)
+    redis_host: Annotated[str, _names("REDIS_HOST")] = Field(
+        "localhost", pattern=r"^[A-Za-z0-9_.:-]+$"
+    )
     redis_port: Annotated[Port, _names("REDIS_PORT")] = 6379
     redis_password: Annotated[SecretStr | None, _names("REDIS_PASSWORD")] = None
     redis_db_broker: Annotated[int, _names("REDIS_DB_BROKER")] = Field(1, ge=0)
@@ -138,7 +146,7 @@ class Settings(BaseSettings):
 
     # -- workers
     worker_count: Annotated[Count, _names("WORKER_COUNT")] = Field(
-        2, description="Worker processes supervised on a host."
+        1, description="Workers supervised on a host."
     )
     worker_concurrency: Annotated[
         Count, _names("WORKER_CONCURRENCY", "CELERY_WORKER_CONCURRENCY")
@@ -360,6 +368,18 @@ def names_of(field: str) -> tuple[str, ...]:
     return (PREFIX + field.upper(), *names.specific, *names.general)
 
 
+def unknown_names(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Names beginning with ``IRONBEAT_`` that set nothing, each with the nearest that does."""
+    environment = os.environ if environment is None else environment
+    known = {PREFIX + field.upper() for field in Settings.model_fields} | PLACES
+    given = {*environment, *_file_values(settings_file(environment))}
+    return {
+        name: next(iter(get_close_matches(name, known, 1)), "")
+        for name in sorted(given)
+        if name.startswith(PREFIX) and name not in known
+    }
+
+
 # -- where values come from
 
 
@@ -485,7 +505,7 @@ def _derived_urls(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _has_database(url: str) -> bool:
-    parts = urlsplit(url)
+    parts = urlsplit(url.split(";")[0])
     if parts.scheme == "redis+socket":
         return "virtual_host=" in parts.query
     return parts.path.strip("/") != ""
@@ -494,11 +514,11 @@ def _has_database(url: str) -> bool:
 def _with_database(url: str, number: Any) -> str:
     if ";" in url:  # several sentinels: each part of the list is a URL
         return ";".join(_with_database(part, number) for part in url.split(";"))
-    parts = urlsplit(url)
-    if parts.scheme == "redis+socket":
-        kept = [each for each in parts.query.split("&") if each and "virtual_host=" not in each]
-        return urlunsplit(parts._replace(query="&".join([*kept, f"virtual_host={number}"])))
-    return urlunsplit(parts._replace(path=f"/{number}"))
+    if url.startswith("redis+socket:"):
+        address, _, query = url.partition("?")
+        kept = [each for each in query.split("&") if each and "virtual_host=" not in each]
+        return f"{address}?{'&'.join([*kept, f'virtual_host={number}'])}"
+    return urlunsplit(urlsplit(url)._replace(path=f"/{number}"))
 
 
 def _derived_origin(settings: Settings, name: str) -> str | None:
@@ -576,19 +596,21 @@ def _masked(value: SecretStr | None) -> str | None:
         return None
     text = value.get_secret_value()
     if "://" not in text:
-        return "********"
+        return MASK
     return ";".join(_masked_url(part) for part in text.split(";"))
 
 
 def _masked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        if parts.password is None:
-            return url
     except ValueError:
-        return "********"
-    account, _, address = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{account.partition(':')[0]}:********@{address}"))
+        return MASK
+    account, at, _ = parts.netloc.rpartition("@")
+    if at and ":" in account:
+        url = url.replace(f"//{account}@", f"//{account.partition(':')[0]}:{MASK}@", 1)
+    elif at and parts.scheme in ("http", "https"):  # a key, as in Sentry's DSN
+        url = url.replace(f"//{account}@", f"//{MASK}@", 1)
+    return re.sub(r"(password=)[^&]*", rf"\g<1>{MASK}", url)
 
 
 def _plain(value: Any) -> str | None:
