@@ -133,6 +133,22 @@ def _settings_wrong(error: BaseException) -> CommandError:
     )
 
 
+def _rejected(error: BaseException) -> CommandError:
+    return CommandError(str(error), "Nothing was submitted.", ExitStatus.USAGE)
+
+
+def _run_failed(error: BaseException) -> CommandError:
+    return CommandError(str(error), "`ironbeat task ID` shows its traceback.", ExitStatus.FAILED)
+
+
+def _run_not_found(error: BaseException) -> CommandError:
+    return CommandError(
+        str(error),
+        "`ironbeat runs` lists runs; ended ones are kept for `history_days`.",
+        ExitStatus.NOT_FOUND,
+    )
+
+
 _EXPLANATIONS: tuple[tuple[tuple[str, ...], Callable[[BaseException], CommandError]], ...] = (
     (
         (
@@ -152,6 +168,9 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], Callable[[BaseException], CommandErr
         ),
         _database_unreachable,
     ),
+    (("ironbeat.dispatch.manager.TaskRejected",), _rejected),
+    (("ironbeat.execution.attempt.RunFailed",), _run_failed),
+    (("ironbeat.runs.model.RunNotFound",), _run_not_found),
     (
         (
             "redis.exceptions.ConnectionError",

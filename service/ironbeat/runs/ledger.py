@@ -330,6 +330,12 @@ class Ledger:
                     return found
         raise RunNotFound(f"no run has the id {id!r}")
 
+    def ids_beginning(self, beginning: str, *, limit: int) -> list[str]:
+        """The ids of the runs, live and ended, that begin so: for people, who shorten them."""
+        parameters = {"beginning": beginning, "limit": limit}
+        rows = self._with(None, lambda c: c.execute(SQL["ids_beginning"], parameters).fetchall())
+        return [row[0] for row in rows]
+
     def find(self, filters: Filters) -> list[Run]:
         """The newest runs that meet ``filters``, live and ended together."""
         return self._with(None, lambda c: self._find(c, filters))

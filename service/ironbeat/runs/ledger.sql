@@ -205,5 +205,11 @@ RETURNING r.id, r.queue, r.priority, r.message
 -- get_live: one live run
 SELECT {columns} FROM ironbeat.runs WHERE id = %(id)s
 
+-- ids_beginning: the ids that begin so, live and ended
+SELECT id FROM ironbeat.runs WHERE id ^@ %(beginning)s
+UNION
+SELECT id FROM ironbeat.run_history WHERE id ^@ %(beginning)s
+ORDER BY id LIMIT %(limit)s
+
 -- get_ended: one ended run, wherever in the history
 SELECT {columns} FROM ironbeat.run_history WHERE id = %(id)s ORDER BY ended_at DESC LIMIT 1

@@ -77,7 +77,7 @@ def _commands() -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
 def test_a_mistyped_command_is_a_usage_error_with_a_suggestion(runner: CliRunner) -> None:
     result = runner.invoke(app, ["statsu"])
     assert result.exit_code == ExitStatus.USAGE
-    assert "Did you mean 'status'?" in result.output
+    assert "Did you mean 'status'" in result.output
 
 
 def _pretend_installed(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
