@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import orjson
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Queue as KombuQueue
 
 from ironbeat import workload as workloads
 from ironbeat.execution.attempt import guarded
+from ironbeat.execution.membership import Membership
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
 from ironbeat.runs.recorder import Recorder
@@ -71,10 +73,11 @@ class Context:
         url = settings.database_url.get_secret_value()
         self.ledger = Ledger(url, lease_seconds=settings.lease_seconds)
         self.recorder = Recorder(self.ledger)
+        self._workload_of: dict[str, str] = {}
         self.submission = Submission(
             self.ledger, self.recorder, self.workload_of, use_broker=settings.use_redis
         )
-        self._workload_of: dict[str, str] = {}
+        app.steps["worker"].add(Membership)
 
     def workload_of(self, task: str) -> str:
         """The name of the workload that a task belongs to; empty for anybody else's."""
@@ -86,14 +89,15 @@ class Context:
             self._workload_of[task] = found
         return found
 
-    def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
-        """Hand messages of the ledger to the broker, pipelined.
+    def publish(self, messages: Sequence[tuple[str, Message | str]]) -> None:
+        """Hand messages of the ledger, as values or as JSON text, to the broker, pipelined.
 
         Raises one of :data:`ironbeat.submission.BROKER_ERRORS` when the broker does not take them;
         it may have taken some.
         """
         with self.app.producer_or_acquire() as producer, producer.batch():
-            for _, message in messages:
+            for _, found in messages:
+                message = orjson.loads(found) if isinstance(found, str) else found
                 producer.publish(
                     message["body"],
                     exchange=message.get("exchange") or "",

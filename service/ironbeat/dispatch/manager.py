@@ -1,0 +1,310 @@
+"""TaskManager: durable submission, and everything one asks of a run afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, cast
+from uuid import uuid4
+
+import psycopg
+from celery.exceptions import TimeoutError as ResultTimeout
+from kombu.exceptions import EncodeError
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from ironbeat import database, queries
+from ironbeat.execution.attempt import RunFailed
+from ironbeat.runs.ledger import Ledger
+from ironbeat.runs.model import LedgerUnavailable, NewRun, Run, RunNotFound
+from ironbeat.submission import BROKER_ERRORS, GRACE_SECONDS, SENDING, Sending, hold_for
+
+logger = logging.getLogger(__name__)
+
+SQL = queries.load("ironbeat.dispatch", "idempotency.sql")
+
+# A message goes through Redis, PostgreSQL and logs; what is larger belongs into a table or a file.
+MAX_ARGUMENT_BYTES = 1024 * 1024
+_POLL_SECONDS = 0.05
+_POLL_SECONDS_MOST = 0.5
+
+
+class TaskRejected(ValueError):
+    """A submission that cannot be carried out as asked; nothing was written or sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """One submission of :meth:`TaskManager.submit_many`; the fields are those of ``submit``."""
+
+    task: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    queue: str | None = None
+    priority: int | None = None
+    countdown: float | None = None
+    eta: datetime | None = None
+    expires: float | datetime | None = None
+
+
+class TaskManager:
+    """Submits tasks and follows their runs.
+
+    A submission that returned is committed to the ledger: whatever dies next, the run is published,
+    executed, and ends once. ``app`` is the platform's or an adopted application.
+    """
+
+    def __init__(self, app: Any = None) -> None:
+        if app is None:
+            from ironbeat.app import current_app
+
+            app = current_app()
+        self.app = app
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that the application writes to."""
+        return cast("Ledger", self.app.ironbeat.ledger)
+
+    # -- submitting --------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        task: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        expires: float | datetime | None = None,
+        idempotency_key: str | None = None,
+        idempotency_window: float = 86400.0,
+        session: Session | None = None,
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> str:
+        """Submit a task durably; returns its run's id.
+
+        ``countdown``, ``expires`` and ``idempotency_window`` are seconds. With an
+        ``idempotency_key``, a repeated submission inside the window returns the first run's id and
+        submits nothing. With the caller's ``session`` or ``connection`` the run is committed with
+        the caller's data, or not at all, and published afterwards.
+
+        Raises :class:`TaskRejected` for an unknown task, arguments that do not fit its signature,
+        are no JSON or are too large, and :class:`LedgerUnavailable` when nothing could be
+        committed.
+        """
+        asked = Submit(task, args, kwargs or {}, queue, priority, countdown, eta, expires)
+        run = replace(self._prepare(asked), idempotency_key=idempotency_key)
+        if session is not None:
+            connection = cast(
+                "psycopg.Connection[Any]", session.connection().connection.driver_connection
+            )
+        if connection is not None:
+            id = self._commit(connection, run, idempotency_window)
+            if id == run.id and session is not None:
+                event.listen(session, "after_commit", lambda _: self._publish([run]), once=True)
+            return id
+        if idempotency_key is None:
+            self.ledger.create([run])
+            self._publish([run])
+            return run.id
+        try:
+            with database.connection(self._url) as pooled, pooled.transaction():
+                id = self._commit(pooled, run, idempotency_window)
+        except psycopg.OperationalError as error:
+            raise LedgerUnavailable(f"PostgreSQL cannot be reached: {error}") from error
+        if id == run.id:
+            self._publish([run])
+        return id
+
+    def submit_many(self, submissions: Iterable[Submit], *, batch: int = 1000) -> list[str]:
+        """Submit many tasks durably, a batch to a commit; returns their ids in order.
+
+        All submissions of a batch are checked before any of it is written.
+        """
+        ids: list[str] = []
+        waiting: list[NewRun] = []
+        for asked in submissions:
+            waiting.append(self._prepare(asked))
+            if len(waiting) >= batch:
+                ids += self._submit_batch(waiting)
+                waiting = []
+        return ids + self._submit_batch(waiting)
+
+    def _submit_batch(self, runs: list[NewRun]) -> list[str]:
+        if runs:
+            self.ledger.create(runs)
+            self._publish(runs)
+        return [run.id for run in runs]
+
+    def _commit(self, connection: psycopg.Connection[Any], run: NewRun, window: float) -> str:
+        """Write the run in the caller's transaction, unless its key is another run's."""
+        if run.idempotency_key is not None:
+            parameters = {"key": run.idempotency_key, "run_id": run.id, "window": window}
+            if connection.execute(SQL["take"], parameters).fetchone() is None:
+                row = connection.execute(SQL["holder"], parameters).fetchone()
+                if row is None:
+                    raise TaskRejected(f"idempotency key {run.idempotency_key!r} just expired")
+                return str(row[0])
+        self.ledger.create([run], connection=connection)
+        return run.id
+
+    def _prepare(self, asked: Submit) -> NewRun:
+        """Check a submission and build its run with its message; touches no store."""
+        task = self.app.tasks.get(asked.task)
+        if task is None:
+            known = ", ".join(sorted(n for n in self.app.tasks if not n.startswith("celery.")))
+            raise TaskRejected(f"no task is named {asked.task!r}; registered are: {known}")
+        check_arguments(task, asked.args, asked.kwargs)
+        if asked.queue is not None and asked.queue not in self.app.amqp.queues:
+            known = ", ".join(sorted(self.app.amqp.queues))
+            raise TaskRejected(f"no queue is named {asked.queue!r}; there are: {known}")
+        captured: list[NewRun] = []
+        token = SENDING.set(Sending(durable=True, capture=captured))
+        options = {
+            name: value
+            for name in ("queue", "priority", "countdown", "eta", "expires")
+            if (value := getattr(asked, name)) is not None
+        }
+        try:
+            task.apply_async(tuple(asked.args), dict(asked.kwargs), task_id=str(uuid4()), **options)
+        except (EncodeError, TypeError, ValueError) as error:
+            raise TaskRejected(f"task {asked.task!r} cannot be submitted: {error}") from error
+        finally:
+            SENDING.reset(token)
+        [run] = captured
+        size = len(run.message or "")
+        if size > MAX_ARGUMENT_BYTES:
+            raise TaskRejected(
+                f"the arguments of {asked.task!r} take {size} bytes; at most {MAX_ARGUMENT_BYTES} "
+                "are carried. Store the data in a table or a file and pass its key."
+            )
+        return replace(run, publish_after=hold_for(run.eta) or GRACE_SECONDS)
+
+    def _publish(self, runs: Sequence[NewRun]) -> None:
+        """Hand committed runs to the broker; what it does not take stays in the outbox."""
+        submission = self.app.ironbeat.submission
+        due = [run for run in runs if hold_for(run.eta) is None]
+        if not due or not submission.use_broker or submission.breaker.open:
+            return
+        try:
+            self.app.ironbeat.publish([(run.id, run.message or "") for run in due])
+        except BROKER_ERRORS as error:
+            submission.breaker.trip()
+            logger.warning("%s runs wait in the outbox: %s", len(due), error)
+            return
+        submission.recorder.published(run.id for run in due)
+
+    @property
+    def _url(self) -> str:
+        return cast("str", self.app.ironbeat.settings.database_url.get_secret_value())
+
+    # -- following ---------------------------------------------------------------------------------
+
+    def status(self, id: str) -> Run:
+        """The run as the ledger has it. Raises :class:`ironbeat.runs.model.RunNotFound`."""
+        return self.ledger.get(id)
+
+    def progress(self, id: str) -> dict[str, Any] | None:
+        """What a running task last said of itself."""
+        return cast("dict[str, Any] | None", self.ledger.get(id).progress)
+
+    def result(self, id: str, timeout: float | None = 10.0) -> Any:
+        """Wait up to ``timeout`` seconds for the run's end and return its result.
+
+        Raises :class:`celery.exceptions.TimeoutError` when it has not ended by then, and
+        :class:`ironbeat.execution.attempt.RunFailed` when it ended without success.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _POLL_SECONDS
+        while True:
+            run = self._seen(id)
+            if run is not None and run.ended:
+                return self._value(run)
+            if deadline is not None and time.monotonic() >= deadline:
+                state = run.state if run is not None else "not known yet"
+                raise ResultTimeout(f"run {id} is {state} after {timeout} s")
+            time.sleep(pause)
+            pause = min(_POLL_SECONDS_MOST, pause * 1.5)
+
+    def _seen(self, id: str) -> Run | None:
+        try:
+            return self.ledger.get(id)
+        except RunNotFound:
+            return None
+
+    def _value(self, run: Run) -> Any:
+        if run.state != "succeeded":
+            raise RunFailed(f"run {run.id} is {run.state}: {run.error or run.reason}")
+        if run.result is not None:
+            return run.result
+        # Too large for the ledger, or ignored: the result backend has it while it lasts.
+        return self.app.AsyncResult(run.id).result
+
+    # -- changing ----------------------------------------------------------------------------------
+
+    def cancel(self, id: str, *, reason: str = "cancelled by hand") -> str:
+        """Cancel a run, waiting or running; returns ``cancelled``, ``stopping`` or its end state.
+
+        A running attempt is interrupted by its worker within a lease's renewal (2 s by default).
+        Raises :class:`ironbeat.runs.model.RunNotFound`.
+        """
+        if self.ledger.end([id], "cancelled", reason):
+            return "cancelled"
+        asked = self.ledger.request_cancel([id])
+        if id in asked:
+            self._interrupt(id, asked[id])
+            return "stopping"
+        return self.ledger.get(id).state
+
+    def _interrupt(self, id: str, worker: str | None) -> None:
+        """Tell the worker at once; should the message not arrive, its lease's renewal does."""
+        submission = self.app.ironbeat.submission
+        if not submission.use_broker or submission.breaker.open or worker is None:
+            return
+        try:
+            self.app.control.revoke(id, terminate=True, destination=[worker])
+        except BROKER_ERRORS as error:
+            logger.warning("cancellation of %s waits for the lease's renewal: %s", id, error)
+
+    # -- the same for asyncio ----------------------------------------------------------------------
+
+    async def asubmit(self, task: str, *args: Any, **options: Any) -> str:
+        """:meth:`submit` without blocking the event loop."""
+        return await asyncio.to_thread(self.submit, task, *args, **options)
+
+    async def asubmit_many(self, submissions: Iterable[Submit]) -> list[str]:
+        """:meth:`submit_many` without blocking the event loop."""
+        return await asyncio.to_thread(self.submit_many, submissions)
+
+    async def astatus(self, id: str) -> Run:
+        """:meth:`status` without blocking the event loop."""
+        return await asyncio.to_thread(self.status, id)
+
+    async def aresult(self, id: str, timeout: float | None = 10.0) -> Any:
+        """:meth:`result` without blocking the event loop."""
+        return await asyncio.to_thread(self.result, id, timeout)
+
+    async def acancel(self, id: str, *, reason: str = "cancelled by hand") -> str:
+        """:meth:`cancel` without blocking the event loop."""
+        return await asyncio.to_thread(self.cancel, id, reason=reason)
+
+
+def check_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise :class:`TaskRejected` unless the arguments fit the task's signature."""
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        raise TaskRejected(f"args must be a list, not {type(args).__name__}")
+    if not isinstance(kwargs, Mapping):
+        raise TaskRejected(f"kwargs must be a mapping, not {type(kwargs).__name__}")
+    signature = inspect.signature(task.run)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TaskRejected(f"the arguments do not fit {task.name}{signature}: {error}") from error

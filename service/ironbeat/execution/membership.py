@@ -1,0 +1,122 @@
+"""A worker's membership: its lease, its runtime, and its share in taking over from the dead."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+from celery import bootsteps
+from celery.worker import state as worker_state
+
+import ironbeat
+from ironbeat.execution import runtime
+from ironbeat.runs.guard import Guard
+from ironbeat.runs.leases import Holder, Lease
+from ironbeat.runs.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+# Puts a dead worker's deliveries back into their queues: (application, lease id) -> how many.
+Restore = Callable[[Any, str], int]
+
+
+class Membership(bootsteps.StartStopStep):
+    """Worker bootstep: installs the runtime before the pool starts, holds the lease while it runs.
+
+    ``restore`` is set by the transport that can tell a dead worker's deliveries from others'.
+    """
+
+    restore: Restore | None = None
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.app = worker.app
+        platform = self.app.ironbeat
+        settings = platform.settings
+        self._poison_limit = settings.poison_limit
+        self._worker = worker
+        self._process = psutil.Process()
+        self.lease = Lease(
+            "worker",
+            worker.hostname,
+            sorted(worker.app.amqp.queues.consume_from),
+            info=self._info,
+            on_cancel=self._cancel,
+            heir=self._inherit,
+            url=settings.database_url.get_secret_value(),
+            lease_seconds=settings.lease_seconds,
+            renew_seconds=settings.lease_renew_seconds,
+        )
+        self.runtime = runtime.Runtime(
+            ledger=platform.ledger,
+            guard=Guard(platform.ledger, self.lease.id, worker.hostname),
+            recorder=Recorder(platform.ledger),
+            poison_limit=settings.poison_limit,
+        )
+        platform.submission.recorder = self.runtime.recorder
+        runtime.install(self.runtime)
+
+    def start(self, worker: Any) -> None:
+        """Take the lease."""
+        self.lease.start()
+
+    def stop(self, worker: Any) -> None:
+        """Write what is left and give the lease back."""
+        self.runtime.stopping = True
+        self.runtime.guard.release()
+        self.runtime.recorder.close()
+        self.lease.stop()
+
+    terminate = stop
+
+    def _info(self) -> dict[str, Any]:
+        """What the monitors show of this worker."""
+        with self._process.oneshot():
+            rss = self._process.memory_info().rss
+            cpu = self._process.cpu_percent()
+        counts = self.runtime.recorder.counts
+        return {
+            "rss_mb": round(rss / 2**20, 1),
+            "cpu_pct": cpu,
+            "concurrency": self._worker.concurrency or 1,
+            "running": [
+                {"id": request.id, "task": request.name, "since": _since(request)}
+                for request in list(worker_state.active_requests)
+            ],
+            "tasks": sorted(n for n in self.app.tasks if not n.startswith("celery.")),
+            "version": ironbeat.__version__,
+            "consumed": worker_state.all_total_count[0],
+            "outcomes": counts.outcomes,
+            "overlapped": counts.overlapped,
+        }
+
+    def _cancel(self, ids: list[str]) -> None:
+        """Interrupt runs of this worker that somebody asked to stop."""
+        for id in ids:
+            request = worker_state.requests.get(id)
+            if request is not None and request in worker_state.active_requests:
+                logger.info("run %s is interrupted, it was asked to stop", id)
+                request.terminate(self._worker.pool, signal="TERM")
+
+    def _inherit(self, dead: Holder, runs: dict[str, int]) -> None:
+        """Take a dead worker's work: its deliveries go back, what kills workers is buried."""
+        poisonous = [id for id, crashes in runs.items() if crashes >= self._poison_limit]
+        if poisonous:
+            reason = f"its worker died {self._poison_limit} times while running it"
+            self.runtime.ledger.end(poisonous, "dead", reason, error=reason)
+        restore = type(self).restore
+        if restore is not None and dead.kind == "worker":
+            restored = restore(self.app, dead.id)
+            logger.warning("%s deliveries of %s put back", restored, dead.name)
+
+
+def _since(request: Any) -> float | None:
+    """When a request began, in seconds since the epoch."""
+    started = request.time_start
+    if not started:
+        return None
+    # Celery notes monotonic time for requests of its own pools.
+    return started if started > 1e9 else time.time() - (time.monotonic() - started)

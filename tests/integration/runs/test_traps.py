@@ -1,0 +1,165 @@
+"""What the guard and the ledger must get right in a real worker, in each kind of pool."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from celery import chain, group
+from celery.result import AsyncResult
+
+from ironbeat.runs.ledger import Ledger
+from ironbeat.runs.model import Run, RunNotFound
+from ironbeat.settings import Settings
+from tests.processes import TESTS, Program, wait_for, worker
+
+POOLS = {
+    "solo": ("--pool", "solo"),
+    "threads": ("--pool", "threads", "--concurrency", "2"),
+    "prefork": ("--pool", "prefork", "--concurrency", "2"),
+}
+
+
+class Shop:
+    """The adopted application in this process, and its worker's traces."""
+
+    def __init__(self, module: ModuleType, traces: Path, program: Program) -> None:
+        self.tasks = module
+        self.ledger: Ledger = module.app.ironbeat.ledger
+        self.app = module.app
+        self.program = program
+        self._traces = traces
+
+    def traces(self) -> Counter[str]:
+        return Counter(self._traces.read_text().split("\n")[:-1]) if self._traces.exists() else Counter()
+
+    def ended(self, id: str) -> Run:
+        def look() -> Run | None:
+            try:
+                run = self.ledger.get(id)
+            except RunNotFound:
+                return None
+            return run if run.ended else None
+
+        return wait_for(look, program=self.program)
+
+    def publish_again(self, id: str) -> None:
+        """Bring a copy of a run's message, as a broker's restoration would."""
+        self.app.ironbeat.publish([(id, self.sent[id])])
+
+    sent: dict[str, str] = {}
+
+
+@pytest.fixture(params=POOLS)
+def shop(
+    request: pytest.FixtureRequest,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Shop]:
+    traces = tmp_path / "traces"
+    monkeypatch.setenv("TRACES", str(traces))
+    monkeypatch.syspath_prepend(str(TESTS / "integration" / "apps"))
+    sys.modules.pop("adopted", None)
+    module = importlib.import_module("adopted")
+    with worker("adopted", tmp_path / "worker.log", *POOLS[request.param]) as program:
+        yield Shop(module, traces, program)
+
+
+def test_a_plain_task_is_recorded(shop: Shop) -> None:
+    sent = shop.tasks.add.delay(1, 2)
+    assert sent.get(timeout=10) == 3
+    run = shop.ended(sent.id)
+    assert (run.state, run.result, run.attempt, run.task) == ("succeeded", 3, 1, "adopted.add")
+    assert run.argsrepr == "(1, 2)"
+    assert run.worker and run.worker.startswith("w@")
+
+
+def test_retries_end_as_one_run(shop: Shop) -> None:
+    sent = shop.tasks.flaky.delay(2)
+    assert sent.get(timeout=10) == 2
+    run = shop.ended(sent.id)
+    assert (run.state, run.attempt, run.retries) == ("succeeded", 3, 2)
+    assert [a["error"] for a in run.attempts] == ["ValueError: attempt 0", "ValueError: attempt 1"]
+    assert shop.traces() == {"flaky 0": 1, "flaky 1": 1, "flaky 2": 1}
+
+
+def test_the_last_failure_is_kept_with_its_traceback(shop: Shop) -> None:
+    sent = shop.tasks.always_failing.delay()
+    with pytest.raises(KeyError):
+        sent.get(timeout=10)
+    run = shop.ended(sent.id)
+    assert (run.state, run.attempt) == ("failed", 2)
+    assert run.error is not None and run.error.startswith("KeyError: ")
+    assert run.traceback is not None and "raise KeyError" in run.traceback
+
+
+def test_a_retry_that_does_not_raise(shop: Shop) -> None:
+    sent = shop.tasks.retry_without_raising.delay()
+    run = shop.ended(sent.id)
+    assert (run.state, run.result, run.attempt) == ("succeeded", "second", 2)
+    assert shop.traces() == {"retry_without_raising 0": 1, "retry_without_raising 1": 1}
+
+
+def test_a_replacement_is_the_same_run(shop: Shop) -> None:
+    sent = shop.tasks.replaced.delay(2)
+    assert sent.get(timeout=10) == "bottom"
+    run = shop.ended(sent.id)
+    assert (run.state, run.result, run.attempt, run.replacements) == ("succeeded", "bottom", 3, 2)
+
+
+def test_direct_and_recursive_calls_pass(shop: Shop) -> None:
+    assert shop.tasks.recursive.delay(3).get(timeout=10) == 6
+    assert shop.tasks.add(1, 1) == 2
+    assert shop.tasks.add.apply((2, 2)).get() == 4
+
+
+def test_ignored_and_rejected_runs_end(shop: Shop) -> None:
+    ignored, rejected = shop.tasks.ignoring.delay(), shop.tasks.rejecting.delay()
+    assert shop.ended(ignored.id).state == "skipped"
+    run = shop.ended(rejected.id)
+    assert (run.state, run.reason) == ("dead", "rejected: 'no good'")
+
+
+def test_a_chain_and_a_chord(shop: Shop) -> None:
+    add, total = shop.tasks.add, shop.tasks.total
+    chained = chain(add.s(1, 1), add.s(10))()
+    assert chained.get(timeout=10) == 12
+    assert shop.ended(chained.id).parent_id == chained.parent.id
+    counted = (group(add.s(i, i) for i in range(5)) | total.s())()
+    assert counted.get(timeout=15) == 20
+    assert shop.ended(counted.id).state == "succeeded"
+
+
+def test_progress_is_readable(shop: Shop) -> None:
+    sent = shop.tasks.talkative.delay()
+    wait_for(lambda: shop.app.AsyncResult(sent.id).state == "PROGRESS")
+    report = wait_for(lambda: shop.ledger.get(sent.id).progress)
+    assert set(report) == {"progress", "current_step"}
+    assert shop.ended(sent.id).state == "succeeded"
+
+
+def test_copies_of_an_ended_run_execute_nothing(shop: Shop) -> None:
+    """A copy returns the stored value: chain and chord hear of it, STARTED overwrites nothing."""
+    from ironbeat.submission import SENDING, Sending
+
+    captured: list = []
+    token = SENDING.set(Sending(durable=True, capture=captured))
+    chained = chain(shop.tasks.add.s(1, 1), shop.tasks.add.s(10)).apply_async()
+    SENDING.reset(token)
+    [first] = captured
+    for _ in range(3):
+        shop.app.ironbeat.publish([(first.id, first.message)])
+    assert chained.get(timeout=10) == 12
+    shop.ended(chained.id)
+    shop.app.ironbeat.publish([(first.id, first.message)])
+    marker = shop.tasks.add.delay(0, 0)
+    marker.get(timeout=10)
+    assert shop.traces() == {"add 1 1": 1, "add 2 10": 1, "add 0 0": 1}
+    assert AsyncResult(first.id, app=shop.app).state == "SUCCESS"
+    assert AsyncResult(first.id, app=shop.app).result == 2
