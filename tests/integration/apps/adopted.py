@@ -11,7 +11,11 @@ from celery.exceptions import Ignore, Reject
 
 import ironbeat
 
-app = Celery("shop", broker=os.environ["IRONBEAT_BROKER_URL"], backend=os.environ["IRONBEAT_RESULT_BACKEND"])
+app = Celery(
+    "shop",
+    broker=os.environ["IRONBEAT_BROKER_URL"],
+    backend=os.environ["IRONBEAT_RESULT_BACKEND"],
+)
 app.conf.update(
     task_acks_late=True,
     worker_prefetch_multiplier=1,

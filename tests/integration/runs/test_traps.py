@@ -12,11 +12,11 @@ from types import ModuleType
 import pytest
 from celery import chain, group
 from celery.result import AsyncResult
+from tests.processes import TESTS, Program, wait_for, worker
 
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Run, RunNotFound
 from ironbeat.settings import Settings
-from tests.processes import TESTS, Program, wait_for, worker
 
 POOLS = {
     "solo": ("--pool", "solo"),
@@ -36,7 +36,9 @@ class Shop:
         self._traces = traces
 
     def traces(self) -> Counter[str]:
-        return Counter(self._traces.read_text().split("\n")[:-1]) if self._traces.exists() else Counter()
+        if not self._traces.exists():
+            return Counter()
+        return Counter(self._traces.read_text().splitlines())
 
     def ended(self, id: str) -> Run:
         def look() -> Run | None:
@@ -47,12 +49,6 @@ class Shop:
             return run if run.ended else None
 
         return wait_for(look, program=self.program)
-
-    def publish_again(self, id: str) -> None:
-        """Bring a copy of a run's message, as a broker's restoration would."""
-        self.app.ironbeat.publish([(id, self.sent[id])])
-
-    sent: dict[str, str] = {}
 
 
 @pytest.fixture(params=POOLS)
