@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import re
 import stat
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
@@ -187,6 +188,9 @@ class Settings(BaseSettings):
 
     # -- watching
     log_level: Annotated[LogLevel, _names("CELERY_LOG_LEVEL", general=("LOG_LEVEL",))] = "INFO"
+    log_levels: str = Field(
+        "", description="Other levels by module: `celery=WARNING,ironbeat.runs=DEBUG`."
+    )
     log_file: Annotated[Path | None, _names("CELERY_LOG_FILE")] = Field(
         None, description="Where a program logs; default: standard error."
     )
@@ -236,8 +240,17 @@ class Settings(BaseSettings):
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _upper(cls, value: Any) -> Any:
+    def _level_name(cls, value: Any) -> Any:
+        # A Celery worker leaves CELERY_LOG_LEVEL as a number to the processes that it starts.
+        if isinstance(value, str) and value.isdigit():
+            return logging.getLevelName(int(value))
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("log_levels")
+    @classmethod
+    def _known_levels(cls, value: str) -> str:
+        log_levels(value)
+        return value
 
     @field_validator("timezone")
     @classmethod
@@ -317,6 +330,22 @@ class Settings(BaseSettings):
                 )
             )
         return self
+
+
+def log_levels(text: str) -> dict[str, str]:
+    """The levels in ``text`` (``module=LEVEL``, separated by commas) by module.
+
+    Raises :class:`ValueError` naming the part that is no such pair.
+    """
+    found = {}
+    for part in _listed(text):
+        module, equals, level = (piece.strip() for piece in part.partition("="))
+        if not (module and equals and level.upper() in get_args(LogLevel)):
+            raise ValueError(
+                f"{part!r} is not `module=LEVEL` with one of {', '.join(get_args(LogLevel))}"
+            )
+        found[module] = level.upper()
+    return found
 
 
 @dataclass(frozen=True)
