@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,10 +21,15 @@ MASK = "***"
 # A shorter value may well be an ordinary word.
 SHORTEST_SECRET = 6
 
+# One of these stands in every text that the slower searches could find something in.
+_SIGNS = (
+    *("pass", "secret", "token", "key", "authorization", "credential", "dsn", "cookie"),
+    *("bearer ", "basic "),
+)
 _WORDS = r"password|passwd|passphrase|secret|token|api_?key|authorization|credentials?|dsn|cookie"
 _NAME = re.compile(rf"(?:^|[_\-.])(?:{_WORDS})$", re.IGNORECASE)
 _URL = re.compile(r"(?P<before>://[^\s/@:\"']*:)[^\s/@\"']+(?P<after>@)")
-_BEARER = re.compile(r"(?P<before>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=\-]{6,}", re.IGNORECASE)
+_BEARER = re.compile(r"(?P<before>\b(?:Bearer|Basic) +)[A-Za-z0-9._~+/=\-]{6,}", re.IGNORECASE)
 # As `password=x`, `'token': 'x'` or, inside JSON text, `\"token\": \"x\"`.
 _ASSIGNED = re.compile(
     rf"(?P<before>(?:\b|_)(?:{_WORDS})\\?[\"']?\s*[=:]\s*(?:(?:Bearer|Basic)\s+)?\\?[\"']?)"
@@ -32,6 +38,7 @@ _ASSIGNED = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Whether a value under this name must not be shown."""
     return _NAME.search(name) is not None
@@ -70,6 +77,9 @@ class Masker:
         if self._known is not None:
             text = self._known.sub(MASK, text)
         text = _URL.sub(rf"\g<before>{MASK}\g<after>", text)
+        lower = text.lower()
+        if not any(sign in lower for sign in _SIGNS):
+            return text
         text = _BEARER.sub(rf"\g<before>{MASK}", text)
         return _ASSIGNED.sub(rf"\g<before>{MASK}", text)
 
