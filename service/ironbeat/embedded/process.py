@@ -18,6 +18,9 @@ import psutil
 
 from ironbeat.embedded.account import Account
 
+# A server sees nothing of the caller's environment, where secrets may stand.
+MINIMAL_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -39,12 +42,10 @@ class Command:
         os.chdir(self.directory)
         os.umask(0o077)
         self.account.assume()
-        os.execve(self.arguments[0], list(self.arguments), {**_minimal(), **self.environment})  # noqa: S606
-
-
-def _minimal() -> dict[str, str]:
-    # A server sees nothing of the caller's environment, where secrets may stand.
-    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+        # Whose child it is, so that it is recognised should its supervisor be killed.
+        supervised = {k: v for k, v in os.environ.items() if k.startswith("SUPERVISOR_")}
+        environment = {**MINIMAL_ENVIRONMENT, **supervised, **self.environment}
+        os.execve(self.arguments[0], list(self.arguments), environment)  # noqa: S606
 
 
 class ServerProcess:
@@ -91,7 +92,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 command.arguments,
                 cwd=command.directory,
-                env={**_minimal(), **command.environment},
+                env={**MINIMAL_ENVIRONMENT, **command.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -55,7 +55,7 @@ class Redis:
         self.home.parent.mkdir(parents=True, exist_ok=True)
         account.make_directory(self.home)
         account.make_directory(self.home / "data")
-        sockets = socket_directory(self.home, account)
+        sockets = socket_directory(self.home / "socket", account)
         configuration = self.home / "redis.conf"
         configuration.touch(mode=0o600)
         configuration.chmod(0o600)

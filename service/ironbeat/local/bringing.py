@@ -1,0 +1,290 @@
+"""Bringing the suite up until it is healthy, and down again without losing anything."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ironbeat.embedded.temporary import answers, pongs
+from ironbeat.local.installation import Installation, InstallationError
+from ironbeat.local.progress import Progress
+from ironbeat.local.supervised import Process, Supervisor, reachable
+from ironbeat.settings import Settings
+
+STORE_SECONDS = 60.0
+HEALTHY_SECONDS = 90.0
+# A program that keeps failing for so long will not come by itself.
+FAILING_SECONDS = 20.0
+POLL_SECONDS = 0.2
+
+STORES = ("postgres", "redis")
+PROGRAMS = ("beat", "worker", "flower", "api")
+# Applied to an empty database only; what is wanted then stands in a file until it is done.
+FIRST_REVISION = "0001_platform"
+SAMPLE_WANTED = "sample-wanted"
+SAMPLE_WORKLOAD = "marketplace"
+SAMPLE_USERS = 1000
+
+
+class NotHealthy(Exception):
+    """The suite does not get healthy; the message says what is not, and shows its log."""
+
+
+def up(installation: Installation, progress: Progress) -> Settings:
+    """Bring everything up and wait until it is healthy; twice is harmless.
+
+    Raises :class:`NotHealthy`, ``InstallationError``, ``SupervisorError`` or ``SettingsError``.
+    """
+    with _alone(installation):
+        supervisor = Supervisor(installation.run_dir)
+        running = supervisor.running
+        with progress.step("Settings") as step:
+            if not running and (orphans := supervisor.stop_orphans()):
+                step.done(f"stopped what a killed supervisord left behind: {', '.join(orphans)}")
+            installation.prepare(os.environ, running)
+            settings = installation.activate()
+        for note in installation.notes:
+            progress.note(note)
+
+        with progress.step("Database and broker") as step:
+            if not running:
+                supervisor.start(
+                    installation.programs / "supervisord",
+                    installation.root / "supervisor" / "supervisord.conf",
+                    installation.supervisor_environment(),
+                )
+            supervisor.ensure_started(STORES)
+            _wait_for_stores(installation, settings, supervisor, step)
+
+        with progress.step("Tables") as step:
+            applied = _command(installation, step, "db", "upgrade")["applied"]
+            step.done(f"{len(applied)} revisions applied" if applied else "up to date")
+        if FIRST_REVISION in applied:
+            (installation.state_dir / SAMPLE_WANTED).touch()
+        with progress.step("Schedules") as step:
+            step.done(_counts(_command(installation, step, "schedule", "import")))
+        _load_sample(installation, progress)
+
+        with progress.step("Programs") as step:
+            supervisor.ensure_started()
+            step.done(_wait_until_healthy(settings, supervisor, step))
+        return settings
+
+
+def down(installation: Installation, progress: Progress, now: bool) -> None:
+    """Stop everything and keep the data. ``now``: do not wait for tasks that run."""
+    with _alone(installation):
+        supervisor = Supervisor(installation.run_dir)
+        with progress.step("Stopping") as step:
+            if not supervisor.running:
+                orphans = supervisor.stop_orphans()
+                step.done(", ".join(orphans) if orphans else "nothing runs")
+                return
+            if now:
+                supervisor.kill("worker")
+
+            def waiting(processes: list[Process]) -> None:
+                names = ", ".join(each.name for each in processes) or "supervisord"
+                busy = any(each.group == "worker" for each in processes)
+                step.now(names + (" (a task is finished first; --now ends it)" if busy else ""))
+
+            supervisor.shut_down(waiting)
+            step.done("the data are kept; ./scripts/up goes on with them")
+
+
+def status(installation: Installation) -> list[Process]:
+    """The processes as supervisord sees them; none when it does not run."""
+    supervisor = Supervisor(installation.run_dir)
+    return supervisor.processes() if supervisor.running else []
+
+
+@contextmanager
+def _alone(installation: Installation) -> Iterator[None]:
+    """Only one goes up or down at a time."""
+    installation.state_dir.mkdir(parents=True, exist_ok=True)
+    with (installation.state_dir / "up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InstallationError(
+                "another scripts/up is at work on this installation; wait for it to end"
+            ) from None
+        yield
+
+
+def _wait_for_stores(
+    installation: Installation, settings: Settings, supervisor: Supervisor, progress: Progress
+) -> None:
+    """Wait until database and broker answer; those that are not ours only get a moment."""
+    questions: dict[str, Callable[[], bool]] = {
+        "postgres": lambda: answers(settings.database_url.get_secret_value())
+    }
+    broker = settings.broker_url.get_secret_value()
+    # Another kind of address is asked by the programs themselves.
+    if settings.use_redis and broker.startswith(("redis://", "rediss://")):
+        questions["redis"] = lambda: pongs(broker)
+    for name, answered in questions.items():
+        own = name in installation.embedded
+        deadline = time.monotonic() + (STORE_SECONDS if own else 5.0)
+        while not answered():
+            progress.now(f"waiting for {name}")
+            failing = [each for each in supervisor.processes() if each.name == name]
+            if time.monotonic() > deadline or any(each.state == "FATAL" for each in failing):
+                if own:
+                    raise NotHealthy(_told(failing))
+                setting = "database_url" if name == "postgres" else "broker_url"
+                raise NotHealthy(
+                    f"{name} does not answer at the address of the setting {setting}, which is "
+                    f"your own: is it up, and are user and password right? "
+                    f"Correct it in {installation.env_file} and run scripts/up again"
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _load_sample(installation: Installation, progress: Progress) -> None:
+    """Load sample rows once, into tables that were just made: never among rows of the user's."""
+    wanted = installation.state_dir / SAMPLE_WANTED
+    if not wanted.exists():
+        return
+    with progress.step("Sample rows") as step:
+        found = _command(installation, step, "sample", SAMPLE_WORKLOAD, f"--users={SAMPLE_USERS}")
+        step.done(f"{sum(found['rows'].values())} rows for {SAMPLE_WORKLOAD}")
+    wanted.unlink()
+
+
+def _command(installation: Installation, progress: Progress, *arguments: str) -> Any:
+    """What ``ironbeat ARGUMENTS --json`` answers; raises :class:`NotHealthy` when it fails."""
+    command = [str(installation.programs / "ironbeat"), *arguments, "--json"]
+    process = subprocess.Popen(
+        command,
+        env=installation.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while True:
+        try:
+            output, errors = process.communicate(timeout=POLL_SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            progress.now("at work")
+    if process.returncode != 0:
+        raise NotHealthy(
+            f"ironbeat {' '.join(arguments)} ended with status {process.returncode}:\n"
+            f"{(errors + output).strip()}"
+        )
+    return json.loads(output)
+
+
+def _counts(found: Any) -> str:
+    """What an import came to: its numbers, in words."""
+    if not isinstance(found, dict):
+        return "imported"
+    numbers = {
+        key: len(value) if isinstance(value, list) else value for key, value in found.items()
+    }
+    told = [f"{value} {key}" for key, value in numbers.items() if isinstance(value, int) and value]
+    return ", ".join(told) or "up to date"
+
+
+def _wait_until_healthy(settings: Settings, supervisor: Supervisor, progress: Progress) -> str:
+    """Wait until every process runs and answers; returns how it is then."""
+    deadline = time.monotonic() + HEALTHY_SECONDS
+    failing_since: dict[str, float] = {}
+    while True:
+        processes = supervisor.processes()
+        now = time.monotonic()
+        failing_since = {
+            each.name: failing_since.get(each.name, now) for each in processes if each.failing
+        }
+        health = _health(settings)
+        missing = _missing(settings, processes, health)
+        if not missing:
+            return f"{len(processes)} processes, {health.get('status')}"
+        lost = [name for name, since in failing_since.items() if now - since > FAILING_SECONDS]
+        if now > deadline or lost:
+            suspects = [
+                each
+                for each in processes
+                if each.name in lost or not each.running or each.group in missing
+            ]
+            raise NotHealthy("; ".join(missing.values()) + "\n" + _told(suspects))
+        progress.now("; ".join(missing.values()))
+        time.sleep(POLL_SECONDS)
+
+
+def _missing(
+    settings: Settings, processes: list[Process], health: dict[str, Any]
+) -> dict[str, str]:
+    """What keeps the suite from being healthy, by the program that it concerns."""
+    missing: dict[str, str] = {}
+    for process in processes:
+        if not process.running:
+            missing[process.group] = f"{process.name} is {process.state.lower()}"
+    if not missing and not reachable(settings.flower_host, settings.flower_port):
+        missing["flower"] = "Flower does not answer yet"
+    if not health:
+        missing.setdefault("api", "the API does not answer yet")
+    elif health.get("status") not in ("healthy", "degraded"):
+        checks = health.get("checks", {})
+        bad = [f"{name}: {value}" for name, value in checks.items() if not _is_ok(value)]
+        missing.setdefault("worker", ", ".join(bad) or f"the suite is {health.get('status')}")
+    elif health["status"] == "degraded" and settings.use_redis:
+        checks = health.get("checks", {})
+        missing.setdefault("worker", f"still degraded: {json.dumps(checks)}")
+    return missing
+
+
+def _is_ok(value: Any) -> bool:
+    return str(value).startswith("ok")
+
+
+def _health(settings: Settings) -> dict[str, Any]:
+    """What ``/health`` says; empty when nobody answers."""
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    request = urllib.request.Request(f"http://{host}:{settings.api_port}/health")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=3) as response:
+            body = response.read()
+    except urllib.error.HTTPError as error:  # 503, with the same body
+        body = error.read()
+    except OSError:
+        return {}
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _told(processes: list[Process]) -> str:
+    """Each process, its problem, and the end of its log."""
+    parts = []
+    for process in processes:
+        problem = f" ({process.problem})" if process.problem else ""
+        tail = process.log_tail() or "(its log is empty)"
+        parts.append(
+            f"{process.name} is {process.state.lower()}{problem}; {process.logfile} ends:\n"
+            + "\n".join(f"    {line}" for line in tail.splitlines())
+        )
+    return "\n".join(parts)
+
+
+def shown_path(path: Path) -> str:
+    """``path`` as one would type it here."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:
+        return str(path)
+    return relative if len(relative) < len(str(path)) else str(path)
