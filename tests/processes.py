@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# Neighbours are not asked: a test has one worker, and each question costs a second.
+QUIET = ("--without-mingle", "--without-gossip")
+
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
@@ -71,9 +74,9 @@ def worker(
 ) -> Iterator[Program]:
     """A Celery worker of an application in ``tests/integration/apps``, ready to consume."""
     paths = os.pathsep.join([str(TESTS / "integration" / "apps"), os.environ.get("PYTHONPATH", "")])
-    arguments = ("-A", application, "worker", "-n", f"{name}@%h", "-l", "INFO", *options)
+    arguments = ("-A", application, "worker", "-n", f"{name}@%h", "-l", "INFO", *QUIET, *options)
     with program("celery", *arguments, log=log, PYTHONPATH=paths, **environment) as started:
-        wait_for(lambda: " ready." in started.output(), program=started)
+        wait_for(lambda: " ready." in started.output(), seconds=60, program=started)
         yield started
 
 

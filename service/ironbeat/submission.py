@@ -8,8 +8,8 @@ Every message of a task passes here, whether it was sent by ``delay``, a chain, 
   ledger's outbox instead (unless ``submit_to_ledger_when_broker_is_down`` is off).
 * A durable one is committed to the ledger first, and published then. Whatever dies in between, the
   outbox still has it.
-* A message that carries the id of the run which is executing is a retry or a replacement. A durable
-  run's is committed before it is published; that of a plain one, when the broker refuses it.
+* A message that carries the id of the run which is executing is a retry or a replacement. It is
+  always committed first, because Celery turns a retry that cannot be published into a rejection.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from redis.exceptions import RedisError
 
 from ironbeat.execution import attempt, header
 from ironbeat.runs.ledger import Ledger
-from ironbeat.runs.model import NewRun, Outcome
+from ironbeat.runs.model import LedgerUnavailable, NewRun, Outcome
 from ironbeat.runs.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -181,19 +181,22 @@ class Submission:
         )
         message = message_json(body, publish)
         waits = hold_for(run.eta)
-        committed = run.durable or not self.use_broker
-        attempt.mark_resent(request, run.retries, run.replacements, recorded=committed)
-        if committed:
+        try:
             self.ledger.reschedule(outcome, message, waits or GRACE_SECONDS)
-        if not self.use_broker or (committed and waits):
+            committed = True
+        except LedgerUnavailable as problem:
+            # The broker alone carries this retry; the attempt's end is recorded afterwards.
+            logger.warning("retry of run %s is not in the ledger: %s", run.id, problem)
+            committed, waits = False, None
+        attempt.mark_resent(request, run.retries, run.replacements, recorded=committed)
+        if waits or not self.use_broker:
             return None
         try:
             result = self._publish(real, body, publish)
         except BROKER_ERRORS as problem:
-            logger.warning("broker did not take the retry of run %s: %s", run.id, problem)
             if not committed:
-                self.ledger.reschedule(outcome, message, waits or 0.0)
-                attempt.mark_resent(request, run.retries, run.replacements, recorded=True)
+                raise
+            logger.warning("broker did not take the retry of run %s: %s", run.id, problem)
             return None
         if committed:
             self.recorder.published([run.id])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,9 @@ class Shop:
             return Counter()
         return Counter(self._traces.read_text().splitlines())
 
+    def forget_traces(self) -> None:
+        self._traces.unlink(missing_ok=True)
+
     def ended(self, id: str) -> Run:
         def look() -> Run | None:
             try:
@@ -51,20 +55,29 @@ class Shop:
         return wait_for(look, program=self.program)
 
 
-@pytest.fixture(params=POOLS)
-def shop(
+@pytest.fixture(scope="module", params=POOLS)
+def worked_shop(
     request: pytest.FixtureRequest,
-    settings: Settings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    module_settings: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Shop]:
-    traces = tmp_path / "traces"
-    monkeypatch.setenv("TRACES", str(traces))
-    monkeypatch.syspath_prepend(str(TESTS / "integration" / "apps"))
-    sys.modules.pop("adopted", None)
-    module = importlib.import_module("adopted")
-    with worker("adopted", tmp_path / "worker.log", *POOLS[request.param]) as program:
-        yield Shop(module, traces, program)
+    folder = tmp_path_factory.mktemp("shop")
+    traces = folder / "traces"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TRACES", str(traces))
+        monkeypatch.syspath_prepend(str(TESTS / "integration" / "apps"))
+        sys.modules.pop("adopted", None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = importlib.import_module("adopted")
+        with worker("adopted", folder / "worker.log", *POOLS[request.param]) as program:
+            yield Shop(module, traces, program)
+
+
+@pytest.fixture
+def shop(worked_shop: Shop) -> Shop:
+    worked_shop.forget_traces()
+    return worked_shop
 
 
 def test_a_plain_task_is_recorded(shop: Shop) -> None:
