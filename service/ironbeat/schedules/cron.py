@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 
-from ironbeat.schedules.zones import DAY
-
+DAY = 86_400
 EPOCH_DAY = date(1970, 1, 1).toordinal()
 # date.fromordinal() knows the years 1 to 9999; one month of margin on either side.
 _FIRST_DAY = date(1, 2, 1).toordinal() - EPOCH_DAY
