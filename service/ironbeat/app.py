@@ -20,7 +20,7 @@ from celery.app.amqp import AMQP
 from kombu import Queue as KombuQueue
 
 from ironbeat import workload as workloads
-from ironbeat.execution.attempt import guarded
+from ironbeat.execution.attempt import guarded, retrying
 from ironbeat.execution.membership import Membership
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
@@ -169,6 +169,7 @@ def guard_task(task: Any) -> None:
     cls = type(task)
     if not getattr(cls.__call__, "__ironbeat_guarded__", False):
         cls.__call__ = guarded(cls.__call__)
+        cls.retry = retrying(cls.retry)
     # Celery would store STARTED before the guard can tell a copy; the attempt does it itself.
     if task.track_started is not False:
         task.tracks_start = bool(

@@ -15,7 +15,6 @@ Every message of a task passes here, whether it was sent by ``delay``, a chain, 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -168,7 +167,7 @@ class Submission:
     ) -> Any:
         """A retry or a replacement of the run that is executing, whose attempt is ``number``."""
         request = get_current_task().request
-        error = sys.exc_info()[1]
+        error = attempt.retry_reason(request)
         outcome = Outcome(
             run.id,
             number,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -35,6 +36,7 @@ TRACEBACK_CHARACTERS = 20_000
 ERROR_CHARACTERS = 2_000
 _MARK = "_ironbeat_attempt"
 _RESENT = "_ironbeat_resent"
+_RETRY_OF = "_ironbeat_retry_of"
 
 
 class Cancelled(BaseException):
@@ -56,6 +58,24 @@ def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
 
     __call__.__ironbeat_guarded__ = True  # type: ignore[attr-defined]
     return __call__
+
+
+def retrying(retry: Callable[..., Any]) -> Callable[..., Any]:
+    """``Task.retry``, remembering the exception: the ledger notes why before the retry is sent."""
+
+    @functools.wraps(retry)
+    def retry_noting(self: Any, *args: Any, **options: Any) -> Any:
+        exc = options.get("exc", args[2] if len(args) > 2 else None)
+        self.request.__dict__[_RETRY_OF] = exc or sys.exc_info()[1]
+        return retry(self, *args, **options)
+
+    return retry_noting
+
+
+def retry_reason(request: Any) -> BaseException | None:
+    """The exception for which the current attempt is retried, if it is."""
+    found: BaseException | None = request.__dict__.get(_RETRY_OF)
+    return found
 
 
 def mark_resent(request: Any, retries: int, replacements: int, *, recorded: bool) -> None:

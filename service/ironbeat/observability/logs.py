@@ -44,6 +44,7 @@ _TAKEN_OVER = (
     *("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"),
     *("flower", "tornado.access", "tornado.application", "tornado.general", "py.warnings"),
 )
+_PROGRAMS = ("worker", "beat", "flower", "api")
 # These tell of every request or statement at INFO.
 _QUIET = dict.fromkeys(
     ("asyncio", "httpx", "httpcore", "urllib3", "sqlalchemy.engine", "alembic"), logging.WARNING
@@ -438,6 +439,7 @@ def hook_celery() -> None:
     from celery import signals
 
     signals.setup_logging.connect(_for_celery, weak=False, dispatch_uid="ironbeat-logs")
+    signals.celeryd_init.connect(_name_worker, weak=False, dispatch_uid="ironbeat-logs-worker")
     # Pool children end without the interpreter's own clean-up.
     signals.worker_process_shutdown.connect(
         _flush_child, weak=False, dispatch_uid="ironbeat-logs-child"
@@ -445,7 +447,12 @@ def hook_celery() -> None:
 
 
 def _for_celery(loglevel: int | str | None = None, logfile: str | None = None, **_: Any) -> None:
-    configure("celery", level=loglevel, file=logfile, replace=False)
+    program = next((word for word in sys.argv[1:] if word in _PROGRAMS), "celery")
+    configure(program, level=loglevel, file=logfile, replace=False)
+
+
+def _name_worker(sender: str | None = None, **_: Any) -> None:
+    context.set_process(worker=sender)
 
 
 def _flush_child(**_: Any) -> None:

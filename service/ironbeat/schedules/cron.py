@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 
-DAY = 86_400
+from ironbeat.schedules.zones import DAY
+
 EPOCH_DAY = date(1970, 1, 1).toordinal()
 # date.fromordinal() knows the years 1 to 9999; one month of margin on either side.
 _FIRST_DAY = date(1, 2, 1).toordinal() - EPOCH_DAY

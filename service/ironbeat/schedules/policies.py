@@ -110,7 +110,7 @@ def first(
         if starts_at is not None:
             since = max(since, starts_at - _MICROSECOND)
         found = cadence.after(since)
-    if found is None or (ends_at is not None and found > ends_at):
+    if found is None or _over(found, ends_at):
         return None
     return found, due_at(cadence, found, jitter_seconds=jitter_seconds, key=key)
 
@@ -135,6 +135,14 @@ def plan(
 
     def due(nominal: datetime) -> datetime:
         return due_at(cadence, nominal, jitter_seconds=jitter_seconds, key=key)
+
+    # What nearly always happens, and need not be slower than one look ahead: one fire is due, on
+    # time. The stored time is taken at its word, even if the zone's rules have changed since.
+    fire = Fire(scheduled_for, due(scheduled_for))
+    if timedelta(0) <= now - fire.due_at <= ON_TIME and not _over(scheduled_for, ends_at):
+        following, following_due = _next(cadence.after(scheduled_for), ends_at, due)
+        if following_due is None or following_due > now:
+            return Plan((fire,), (), following, following_due)
 
     horizon = now if ends_at is None else min(now, ends_at)
     last = cadence.before(horizon)
@@ -170,9 +178,13 @@ def plan(
 def _next(
     nominal: datetime | None, ends_at: datetime | None, due: Callable[[datetime], datetime]
 ) -> tuple[datetime | None, datetime | None]:
-    if nominal is None or (ends_at is not None and nominal > ends_at):
+    if nominal is None or _over(nominal, ends_at):
         return None, None
     return nominal, due(nominal)
+
+
+def _over(nominal: datetime, ends_at: datetime | None) -> bool:
+    return ends_at is not None and nominal > ends_at
 
 
 def _wanted(
@@ -188,6 +200,7 @@ def _wanted(
     if catch_up == "window" and catch_up_window is not None:
         window = catch_up_window
         return lambda made, lateness: lateness <= window
+    # A window that is not given is no window: the default applies.
     period = cadence.period(last)
     if catch_up == "skip":
         grace = min(period, SKIP_GRACE)

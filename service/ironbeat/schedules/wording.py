@@ -25,20 +25,21 @@ _MONTHS = (
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
 # More times of day than this are described by their pattern, not one by one.
 _MOST_TIMES = 6
+_OF_THE_MONTH = "of the month"
 
 
 def of_cron(calendar: Calendar) -> str:
     """A cron expression in words, e.g. ``every day at 03:30``."""
-    seconds, minutes = _values(calendar.seconds), _values(calendar.minutes)
-    hours, months = _values(calendar.hours), _values(calendar.months)
     days = _days(calendar.days)
-    month = "" if len(months) == 12 else f"in {_listed([_MONTHS[m - 1] for m in months], _MONTHS)}"
-    if len(hours) * len(minutes) * len(seconds) <= _MOST_TIMES:
-        times = [_time(h, m, s) for h in hours for m in minutes for s in seconds]
-        if days:
-            return _sentence(f"at {_joined(times)}", days, month)
-        return _sentence("every day", f"at {_joined(times)}", month)
-    return _sentence(_pattern(seconds, minutes, hours), days, month)
+    months = ""
+    if calendar.months.bit_count() < 12:
+        months = _listed([_MONTHS[month - 1] for month in _values(calendar.months)], _MONTHS)
+    if months and _OF_THE_MONTH in days:
+        days, months = days.replace(_OF_THE_MONTH, f"of {months}"), ""
+    times = _times(_values(calendar.seconds), _values(calendar.minutes), _values(calendar.hours))
+    if times.startswith("at ") and not days:
+        times = f"every day {times}"
+    return " ".join(part for part in (times, days, months and f"in {months}") if part)
 
 
 def of_interval(step: timedelta) -> str:
@@ -67,79 +68,71 @@ def of_solar(event: str, latitude: float, longitude: float) -> str:
     return f"at {name}, {abs(latitude):g}° {north} {abs(longitude):g}° {east}"
 
 
-def _pattern(seconds: Sequence[int], minutes: Sequence[int], hours: Sequence[int]) -> str:
-    """Many times of day, from the finest unit that moves to the coarsest."""
-    parts = []
-    if seconds != [0]:
-        parts.append(_unit(seconds, 60, "second", "minute"))
-    if seconds == [0] or len(minutes) < 60:
-        # "every second" of "every minute" needs no second half.
-        parts.append(_unit(minutes, 60, "minute", "hour"))
-    if len(hours) < 24:
-        step = _step(hours, 24)
-        if step and parts == ["every hour"]:
-            return f"every {step} hours"
-        if step and len(minutes) == 1 and seconds == [0]:
-            return f"every {step} hours at minute {minutes[0]}"
-        parts.append(_hours(hours))
-    return " ".join(parts)
+def _times(seconds: list[int], minutes: list[int], hours: list[int]) -> str:
+    """The times of day: each one if they are few, else from the finest unit to the coarsest."""
+    every = _step(hours, 24)
+    if every and seconds == [0] and len(minutes) == 1:
+        return f"every {every} hours" + (f" at minute {minutes[0]}" if minutes[0] else "")
+    if len(hours) * len(minutes) * len(seconds) <= _MOST_TIMES:
+        times = [_time(h, m, s) for h in hours for m in minutes for s in seconds]
+        return f"at {_joined(times)}"
+    if _often(seconds, 60, "second"):
+        words = _often(seconds, 60, "second")
+        if len(minutes) < 60:
+            words += f" in {_numbered('minute', minutes)} of each hour"
+    else:
+        words = _often(minutes, 60, "minute") or "every hour"
+        if words == "every hour" and minutes != [0]:
+            words += f" at {_numbered('minute', minutes)}"
+        if seconds != [0]:
+            words += f", at {_numbered('second', seconds)} of each"
+    return words if len(hours) == 24 else f"{words} {_during(hours)}"
 
 
-def _unit(values: Sequence[int], size: int, name: str, parent: str) -> str:
+def _often(values: list[int], size: int, unit: str) -> str:
+    """``every minute`` or ``every 5 minutes``; empty where values are no such pattern."""
     if len(values) == size:
-        return f"every {name}"
+        return f"every {unit}"
     step = _step(values, size)
-    if step:
-        return f"every {step} {name}s"
-    if list(values) == [0]:
-        return f"every {parent}"
-    plural = "s" if len(values) > 1 else ""
-    return f"every {parent} at {name}{plural} {_listed([str(v) for v in values])}"
+    return f"every {step} {unit}s" if step else ""
 
 
-def _hours(hours: Sequence[int]) -> str:
-    step = _step(hours, 24)
-    if step:
-        return (
-            f"of every {step}th hour"
-            if step > 3
-            else f"of every {('second', 'third')[step - 2]} hour"
-        )
-    if list(hours) == list(range(hours[0], hours[-1] + 1)):
+def _during(hours: list[int]) -> str:
+    if hours == list(range(hours[0], hours[-1] + 1)):
         return f"from {hours[0]:02}:00 to {hours[-1]:02}:59"
-    return f"during the hours {_listed([str(h) for h in hours])}"
+    return f"in {_numbered('hour', hours)} of the day"
 
 
-def _step(values: Sequence[int], size: int) -> int | None:
+def _numbered(unit: str, values: list[int]) -> str:
+    return f"{unit}{'s' if len(values) > 1 else ''} {_listed([str(value) for value in values])}"
+
+
+def _step(values: list[int], size: int) -> int | None:
     """The step of values that divide ``size`` evenly from 0 on, if they do."""
     if len(values) < 2:
         return None
     step = values[1]
-    return (
-        step
-        if step > 1 and size % step == 0 and list(values) == list(range(0, size, step))
-        else None
-    )
+    even = step > 1 and size % step == 0 and values == list(range(0, size, step))
+    return step if even else None
 
 
 def _days(rule: DayRule) -> str:
     """The days in words; empty for every day."""
-    all_month = rule.monthdays.bit_count() == 31
-    all_week = rule.weekdays == 0b111_1111
-    of_month = "" if all_month else f"on {_joined(_monthdays(rule))} of the month"
-    of_week = "" if all_week else f"on {_joined(_weekdays(rule))}"
-    if not rule.both:
-        return "" if all_month or all_week else f"{of_month} or {of_week}"
+    every_monthday = rule.monthdays.bit_count() == 31
+    every_weekday = rule.weekdays.bit_count() == 7
+    if (every_monthday or every_weekday) and not rule.both:
+        return ""
+    of_month = "" if every_monthday else f"{_joined(_monthdays(rule))} {_OF_THE_MONTH}"
+    of_week = "" if every_weekday else _joined(_weekdays(rule))
     if of_month and of_week:
-        return f"{of_week}, but only {of_month}"
-    return of_month or of_week
+        return (
+            f"on {of_week} if that is " + of_month if rule.both else f"on {of_month} or {of_week}"
+        )
+    return f"on {of_month or of_week}" if of_month or of_week else ""
 
 
 def _monthdays(rule: DayRule) -> list[str]:
-    numbers = [str(day) for day in _values(rule.monthdays)]
-    names = []
-    if numbers:
-        names.append(f"day{'s' if len(numbers) > 1 else ''} {_listed(numbers)}")
+    names = [_numbered("day", _values(rule.monthdays))] if rule.monthdays else []
     if rule.last:
         names.append("the last day")
     if rule.last_workday:
@@ -149,12 +142,12 @@ def _monthdays(rule: DayRule) -> list[str]:
 
 def _weekdays(rule: DayRule) -> list[str]:
     # A week is read from Monday to Sunday.
-    order = (1, 2, 3, 4, 5, 6, 0)
-    plain = [_WEEKDAYS[day] for day in order if rule.weekdays >> day & 1]
-    names = [_listed(plain, [_WEEKDAYS[day] for day in order])] if plain else []
+    order = [_WEEKDAYS[day] for day in (1, 2, 3, 4, 5, 6, 0)]
+    plain = [day for day in order if rule.weekdays >> _WEEKDAYS.index(day) & 1]
+    names = [_listed(plain, order)] if plain else []
     for day, number in sorted(rule.nth):
         ordinal = "last" if number == LAST else _ORDINALS[number - 1]
-        names.append(f"the {ordinal} {_WEEKDAYS[day]}")
+        names.append(f"the {ordinal} {_WEEKDAYS[day]} {_OF_THE_MONTH}")
     return names
 
 
@@ -172,10 +165,6 @@ def _listed(values: Sequence[str], order: Sequence[str] = ()) -> str:
 
 def _joined(values: Sequence[str]) -> str:
     return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} and {values[-1]}"
-
-
-def _sentence(*parts: str) -> str:
-    return " ".join(part for part in parts if part)
 
 
 def _time(hour: int, minute: int, second: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -118,12 +118,15 @@ def read_fleet(connection: psycopg.Connection[Any]) -> Fleet:
 
 
 def instant(value: Any) -> datetime | None:
-    """The instant that a process wrote as ISO 8601 with its offset; ``None`` for anything else."""
-    if not isinstance(value, str):
-        return None
+    """The instant that a process wrote: ISO 8601 with its offset, or seconds since the epoch.
+
+    ``None`` for anything else.
+    """
     try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC)
         found = datetime.fromisoformat(value)
-    except ValueError:
+    except (TypeError, ValueError, OverflowError, OSError):
         return None
     return found if found.tzinfo is not None else None
 

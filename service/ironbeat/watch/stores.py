@@ -63,18 +63,22 @@ def _shut(descriptor: int) -> None:
 
 @contextmanager
 def database(
-    settings: Settings, seconds: float = 5.0, application_name: str = "ironbeat-watch"
+    settings: Settings,
+    seconds: float = 5.0,
+    application_name: str = "ironbeat-watch",
+    *,
+    read_only: bool = True,
 ) -> Iterator[psycopg.Connection[Any]]:
-    """A read-only PostgreSQL connection of one's own whose use ends within ``seconds``.
+    """A PostgreSQL connection of one's own, whose use ends within ``seconds``.
 
     Connecting takes at most two seconds more (the least that libpq can be told). Raises
     :class:`psycopg.OperationalError` when the server is away or too slow.
     """
     arguments = connect_arguments(application_name)
     arguments["connect_timeout"] = 2
-    arguments["options"] += (
-        f" -c statement_timeout={max(1, int(seconds * 1000))} -c default_transaction_read_only=on"
-    )
+    arguments["options"] += f" -c statement_timeout={max(1, int(seconds * 1000))}"
+    if read_only:
+        arguments["options"] += " -c default_transaction_read_only=on"
     url = make_conninfo(connection_url(settings.database_url.get_secret_value()))
     with contextlib.closing(psycopg.connect(url, autocommit=True, **arguments)) as opened:
         opened.prepare_threshold = None
