@@ -139,6 +139,12 @@ class Platform(Celery):
         finally:
             SENDING.reset(token)
 
+    def connection_for_write(self, url: str | None = None, *args: Any, **options: Any) -> Any:
+        """As Celery's, but no wait on a broker that hangs or refuses is longer than a setting."""
+        limits = bounded(self.ironbeat.settings.broker_timeout_seconds)
+        options["transport_options"] = limits | (options.get("transport_options") or {})
+        return super().connection_for_write(url, *args, **options)
+
     def _task_from_fun(
         self, fun: Any, name: str | None = None, base: Any = None, **options: Any
     ) -> Any:
@@ -158,6 +164,20 @@ class Platform(Celery):
         # whoever waits for the result subscribes then, and reads the state first.
         backend.on_task_call = _subscribe_later
         return backend
+
+
+def bounded(seconds: float) -> dict[str, Any]:
+    """Transport options of a connection that gives up after ``seconds``."""
+    return {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "socket_keepalive": True,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.1,
+        "interval_max": 0.1,
+        "connect_retries_timeout": seconds,
+    }
 
 
 def _subscribe_later(producer: Any, task_id: str) -> None:

@@ -39,6 +39,8 @@ BROKER_ERRORS: tuple[type[BaseException], ...] = (OperationalError, RedisError, 
 GRACE_SECONDS = 3.0
 # A durable run that is due later than this waits in the ledger and not in a worker's memory.
 HOLD_ETA_SECONDS = 30.0
+# A failure that comes sooner than this is a refusal or a stale connection, not a broker that hangs.
+STALE_SECONDS = 0.5
 
 
 class NotAccepted(ConnectionError):
@@ -204,12 +206,20 @@ class Submission:
     def _publish(self, real: Any, body: Any, publish: dict[str, Any]) -> Any:
         if self.breaker.open:
             raise OperationalError("the broker did not answer a moment ago")
+        began = time.monotonic()
         try:
-            result = real.publish(body, **publish)
+            return real.publish(body, **publish | {"retry": False})
+        except BROKER_ERRORS:
+            if time.monotonic() - began > STALE_SECONDS:
+                self.breaker.trip()
+                raise
+        # A connection from the pool may have died while it lay there; a new one is worth a try.
+        try:
+            real.revive(real.connection.default_channel)
+            return real.publish(body, **publish | {"retry": False})
         except BROKER_ERRORS:
             self.breaker.trip()
             raise
-        return result
 
     # -- reading a message -------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     # -- collecting ------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class Recorder:
 
     def _keep_flushing(self) -> None:
         pause = self.interval
-        while True:
+        while not self._closed:
             self._wake.wait()
             self._wake.clear()
             time.sleep(pause)
@@ -183,7 +184,9 @@ class Recorder:
                 logger.exception("ledger not written")
 
     def close(self, timeout: float = 5.0) -> None:
-        """Write what is left, for at most ``timeout`` seconds."""
+        """Write what is left, for at most ``timeout`` seconds, and end the writing thread."""
+        self._closed = True
+        self._wake.set()
         deadline = time.monotonic() + timeout
         while self._pid == os.getpid() and self._waiting:
             try:
