@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import orjson
 from celery import Celery
-from celery.app.amqp import AMQP
 from kombu import Queue as KombuQueue
 
 from ironbeat import workload as workloads
+from ironbeat.execution import transport
 from ironbeat.execution.attempt import guarded, retrying
 from ironbeat.execution.membership import Membership
 from ironbeat.runs.ledger import Ledger
@@ -48,8 +48,10 @@ PLATFORM = workloads.Workload(
 A = TypeVar("A", bound=Celery)
 
 
-class SubmittingAMQP(AMQP):
-    """Celery's sender of task messages, publishing through the platform's submission."""
+class SubmittingAMQP(transport.AMQP):
+    """Celery's sender of task messages publishing through the platform's submission, and the
+    platform's transport for Redis.
+    """
 
     def _create_task_sender(self) -> Any:
         send = super()._create_task_sender()

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psutil
 from celery import bootsteps
+from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state as worker_state
 
 import ironbeat
-from ironbeat.execution import runtime
+from ironbeat.execution import deliveries, runtime
+from ironbeat.execution.bookkeeping import LedgerHooks
+from ironbeat.execution.custody import consumption, custodies
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.leases import Holder, Lease
 from ironbeat.runs.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
-# Puts a dead worker's deliveries back into their queues: (application, lease id) -> how many.
-Restore = Callable[[Any, str], int]
-
 
 class Membership(bootsteps.StartStopStep):
-    """Worker bootstep: installs the runtime before the pool starts, holds the lease while it runs.
-
-    ``restore`` is set by the transport that can tell a dead worker's deliveries from others'.
-    """
-
-    restore: Restore | None = None
+    """Worker bootstep: installs the runtime before the pool starts and holds the lease."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -54,10 +48,14 @@ class Membership(bootsteps.StartStopStep):
             ledger=platform.ledger,
             guard=Guard(platform.ledger, self.lease.id, worker.hostname),
             recorder=Recorder(platform.ledger),
+            # Outcomes may wait for the acknowledgements only where both are one process's.
+            batched=not issubclass(worker.pool_cls, PreforkPool),
             poison_limit=settings.poison_limit,
         )
         platform.submission.recorder = self.runtime.recorder
         runtime.install(self.runtime)
+        consumption.lease = self.lease.id
+        consumption.hooks = LedgerHooks(self.runtime)
 
     def start(self, worker: Any) -> None:
         """Take the lease."""
@@ -107,10 +105,10 @@ class Membership(bootsteps.StartStopStep):
         if poisonous:
             reason = f"its worker died {self._poison_limit} times while running it"
             self.runtime.ledger.end(poisonous, "dead", reason, error=reason)
-        restore = type(self).restore
-        if restore is not None and dead.kind == "worker":
-            restored = restore(self.app, dead.id)
-            logger.warning("%s deliveries of %s put back", restored, dead.name)
+        if dead.kind == "worker":
+            for custody in custodies():
+                restored = deliveries.restore(custody.client, dead.id, custody.layout)
+                logger.warning("%s deliveries of %s put back", restored, dead.name)
 
 
 def _since(request: Any) -> float | None:
