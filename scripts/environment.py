@@ -52,7 +52,9 @@ def ensure(name, requirements):
     if uv:
         install = [uv, "pip", "install", "--python", str(python)]
     else:
-        install = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+        # Compiling all that is installed takes longer than compiling what is used, when it is used.
+        install = [str(python), "-m", "pip", "install", "--no-compile", "--no-input"]
+        install.append("--disable-pip-version-check")
     _run(
         [*install, "--require-hashes", "-r", str(pins)],
         "packages",
