@@ -320,7 +320,7 @@ def adopt(app: A, settings: Settings | None = None) -> A:
     app.__class__ = type(f"Adopted{cls.__name__}", (Platform, cls), {"__doc__": cls.__doc__})
     app.__dict__.pop("amqp", None)
     app.amqp_cls = Platform.amqp_cls
-    app.ironbeat = Context(app, settings, ())  # type: ignore[attr-defined]
+    app.ironbeat = Context(app, settings, ())
     for task in list(app._tasks.values()):
         guard_task(task)
     if "backend" in app.__dict__:

@@ -211,7 +211,7 @@ class Scheduler(celery.beat.Scheduler):
 
     def setup_schedule(self) -> None:
         """Nothing to set up: the schedules are rows."""
-        self.data = {}
+        self.data: dict[str, Any] = {}
 
     def update_from_dict(self, dict_: Any) -> None:
         """Entries in the configuration are imported by a command, not at each start."""

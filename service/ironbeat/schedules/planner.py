@@ -75,7 +75,7 @@ def _cadence(kind: str, expression: str, timezone: str, anchor: datetime) -> cad
 def plan_new(connection: Connection, *, limit: int = LIMIT) -> int:
     """Give schedules that are new, edited or resumed their first fire; returns how many."""
     with connection.cursor(row_factory=namedtuple_row) as cursor:
-        rows = cursor.execute(SQL["unplanned"], {"limit": limit}).fetchall()
+        rows: list[Any] = cursor.execute(SQL["unplanned"], {"limit": limit}).fetchall()
     if not rows:
         return 0
     plans = []
@@ -120,7 +120,7 @@ def fire_due(
     late, which saves double work and is never needed for correctness.
     """
     with connection.cursor(row_factory=namedtuple_row) as cursor:
-        rows = cursor.execute(
+        rows: list[Any] = cursor.execute(
             SQL["due"], {"place": place, "beats": beats, "patience": patience, "limit": limit}
         ).fetchall()
     fired = Fired(taken=len(rows))
