@@ -11,14 +11,18 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.orm import Session
 
 from ironbeat.settings import get_settings
+
+# SQLAlchemy takes longer to import than `ironbeat health` takes for all the rest, and needs no
+# engine there: it is imported where one is made.
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
 CHANNEL_SCHEDULES = "ironbeat_schedules"
 
@@ -73,6 +77,8 @@ def engine(url: str | None = None) -> Engine:
     with _lock:
         found = _engines.get(key)
         if found is None:
+            from sqlalchemy import create_engine
+
             found = _engines[key] = create_engine(
                 driver_url(url),
                 pool_size=5,
@@ -118,6 +124,8 @@ def connection(url: str | None = None) -> Iterator[psycopg.Connection[Any]]:
 @contextmanager
 def session(url: str | None = None) -> Iterator[Session]:
     """A SQLAlchemy session that commits when the block ends and rolls back when it raises."""
+    from sqlalchemy.orm import Session
+
     with Session(engine(url)) as opened, opened.begin():
         yield opened
 
