@@ -87,22 +87,24 @@ def _require_package(pool: Pool) -> None:
         )
 
 
-def _configure_logging(level: LogLevel | None, logfile: Path | None) -> tuple[str, str | None]:
+def _start_logging(
+    program: str, level: LogLevel | None, file: Path | None, *, worker: str | None = None
+) -> str:
+    """Set up the program's logs; returns their level. Raises :class:`CommandError`."""
+    from ironbeat.observability import logs
     from ironbeat.settings import get_settings
 
     settings = get_settings()
-    chosen = level.value if level else settings.log_level
-    file = logfile or settings.log_file
-    if file:
-        try:
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CommandError(
-                f"the log file {file} cannot be written: {error.strerror}",
-                "Give --logfile a place this user may write.",
-                ExitStatus.SETTINGS,
-            ) from error
-    return str(chosen).upper(), str(file) if file else None
+    chosen = level.value.upper() if level else settings.log_level
+    try:
+        logs.configure(program, level=chosen, file=file, settings=settings, worker=worker)
+    except OSError as error:
+        raise CommandError(
+            f"the log file {file or settings.log_file} cannot be written: {error.strerror}",
+            "Give --logfile a place this user may write.",
+            ExitStatus.SETTINGS,
+        ) from error
+    return chosen
 
 
 @app.command()
@@ -156,14 +158,17 @@ def worker(
         os.environ["CELERY_CUSTOM_WORKER_POOL"] = OWN_POOL
     elif concurrency is None:
         concurrency = settings.worker_concurrency
-    level, file = _configure_logging(loglevel, logfile)
     wanted = _listed(queues) if queues is not None else list(settings.consumed_queues or ())
     hostname = node_name(name, socket.gethostname(), pid=os.getpid())
 
     with pidfiles.held(pidfile, f"worker {hostname}"):
+        level = _start_logging("worker", loglevel, logfile, worker=hostname)
         from celery.concurrency import get_implementation
 
         from ironbeat.app import current_app
+        from ironbeat.observability.logs import hook_celery
+
+        hook_celery()
 
         celery = current_app()
         _refuse_unknown_queues(celery, wanted)
@@ -173,7 +178,6 @@ def worker(
             concurrency=concurrency,
             queues=wanted or None,
             loglevel=level,
-            logfile=file,
             optimization="fair",
             prefetch_multiplier=settings.worker_prefetch_multiplier,
             without_gossip=True,
@@ -206,11 +210,13 @@ def beat(
     logfile: LogFile = None,
 ) -> None:
     """Run beat: turn schedules that are due into runs. Any number of beats may run at once."""
-    level, file = _configure_logging(loglevel, logfile)
     with pidfiles.held(pidfile, "beat"):
+        level = _start_logging("beat", loglevel, logfile)
         from ironbeat.app import current_app
+        from ironbeat.observability.logs import hook_celery
 
-        current_app().Beat(loglevel=level, logfile=file, quiet=True).run()
+        hook_celery()
+        current_app().Beat(loglevel=level, quiet=True).run()
 
 
 @app.command()
@@ -239,18 +245,16 @@ def flower(
             "`./scripts/up` and the Ansible role generate one.",
             ExitStatus.SETTINGS,
         )
-    level, file = _configure_logging(loglevel, logfile)
     with pidfiles.held(pidfile, "flower"):
+        _start_logging("flower", loglevel, logfile)
         _run_flower(
             settings,
             address or settings.flower_host,
             settings.flower_port if port is None else port,
-            level,
-            file,
         )
 
 
-def _run_flower(settings: Any, address: str, port: int, level: str, file: str | None) -> None:
+def _run_flower(settings: Any, address: str, port: int) -> None:
     import atexit
     import signal
 
@@ -261,9 +265,6 @@ def _run_flower(settings: Any, address: str, port: int, level: str, file: str | 
 
     from ironbeat.app import current_app
 
-    logging.basicConfig(
-        level=level, filename=file, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     # Whatever else the owner sets by FLOWER_… holds; the password, address and port are ours.
     apply_env_options()
@@ -326,7 +327,6 @@ def api(
     from ironbeat.settings import get_settings
 
     settings = get_settings()
-    level, _ = _configure_logging(loglevel, logfile)
     address, number = host or settings.api_host, settings.api_port if port is None else port
     with pidfiles.held(pidfile, "api"):
         # Found out here, where it can be said well; uvicorn's own attempt ends in a traceback.
@@ -339,6 +339,11 @@ def api(
                 raise _cannot_listen(
                     "the API", address, number, "IRONBEAT_API_PORT", error
                 ) from error
+        level = _start_logging("api", loglevel, logfile)
+        # The processes that uvicorn starts read their settings anew.
+        _set_for_children("log_level", level)
+        if logfile is not None:
+            _set_for_children("log_file", str(logfile))
         import uvicorn
 
         uvicorn.run(
@@ -348,7 +353,15 @@ def api(
             port=number,
             workers=workers or settings.api_workers,
             timeout_graceful_shutdown=settings.api_timeout,
-            log_level=level.lower(),
+            log_config=None,
             access_log=level == "DEBUG",
             server_header=False,
         )
+
+
+def _set_for_children(field: str, value: str) -> None:
+    """Set a setting by all its names, as two that differ would be refused."""
+    from ironbeat.settings import names_of
+
+    for name in names_of(field):
+        os.environ[name] = value

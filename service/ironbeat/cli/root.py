@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "monitor-cmd": ("monitor", WATCH),
     "runs": ("runs", SCHEDULES),
     "task": ("runs", SCHEDULES),
+    "test": ("trial", SCHEDULES),
+    "cancel": ("runs", REPAIR),
     "worker": ("programs", PROGRAMS),
     "beat": ("programs", PROGRAMS),
     "flower": ("programs", PROGRAMS),

@@ -269,3 +269,35 @@ def _details(run: Run) -> RenderableType:
 
 def _compact(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+@app.command()
+def cancel(
+    id: RunId,
+    reason: Annotated[
+        str, typer.Option(help="Why; it is kept with the run.")
+    ] = "cancelled by hand",
+    as_json: JsonFlag = False,
+) -> None:
+    """Cancel a run: one that waits never starts, one that is running is interrupted."""
+    from ironbeat.dispatch import TaskManager
+
+    run = find_run(ledger(), id)
+    if run.ended:
+        raise CommandError(
+            f"run {run.id} has ended already: {run.state}",
+            f"`ironbeat task {run.id}` shows it.",
+            ExitStatus.REFUSED,
+        )
+    state = TaskManager().cancel(run.id, reason=reason)
+    if state not in ("cancelled", "stopping"):
+        raise CommandError(
+            f"run {run.id} ended meanwhile: {state}",
+            f"`ironbeat task {run.id}` shows it.",
+            ExitStatus.REFUSED,
+        )
+    words_of = {
+        "cancelled": f"Run {run.id} is cancelled.",
+        "stopping": f"Run {run.id} is asked to stop; `ironbeat task {run.id}` shows when it has.",
+    }
+    show({"id": run.id, "state": state}, as_json, lambda: words_of[state])

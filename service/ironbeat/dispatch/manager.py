@@ -160,6 +160,10 @@ class TaskManager:
         """Check a submission and build its run with its message; touches no store."""
         task = self.app.tasks.get(asked.task)
         if task is None:
+            # A program that only submits has not imported the task modules yet.
+            self.app.loader.import_default_modules()
+            task = self.app.tasks.get(asked.task)
+        if task is None:
             known = ", ".join(sorted(n for n in self.app.tasks if not n.startswith("celery.")))
             raise TaskRejected(f"no task is named {asked.task!r}; registered are: {known}")
         check_arguments(task, asked.args, asked.kwargs)

@@ -1,17 +1,18 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from ironbeat.app import current_app
 from ironbeat.cli.root import app
 
 Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run() -> Run:
+def run() -> Iterator[Run]:
     """Run the command line in this process: ``run("runs", "--json", exit_status=0)``.
 
     Returns the output, or with ``--json`` the document on standard output (the one on standard
@@ -27,4 +28,7 @@ def run() -> Run:
             return json.loads(result.stdout or result.stderr)
         return result.output
 
-    return call
+    # The application of this process belongs to the settings of one test.
+    current_app.cache_clear()
+    yield call
+    current_app.cache_clear()
