@@ -39,9 +39,10 @@ LOCAL_PROGRAMS = "IRONBEAT_LOCAL_PROGRAMS"
 POSTGRES = "local/postgres.conf"
 REDIS = "local/redis.conf"
 
-# Not the servers' usual ports, where a server of the user's own would be.
-POSTGRES_PORT = 54320
-REDIS_PORT = 63790
+# Not the servers' usual ports, where a server of the user's own would be, and below those that
+# the kernel gives to outgoing connections.
+POSTGRES_PORT = 15432
+REDIS_PORT = 16379
 PORTS_TRIED = 200
 
 # Who sets one of these brings a Redis of their own.
