@@ -22,9 +22,11 @@ from ironbeat import workload as workloads
 from ironbeat.execution import transport
 from ironbeat.execution.attempt import guarded, retrying
 from ironbeat.execution.membership import Membership
+from ironbeat.observability import logs, sentry
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
 from ironbeat.runs.recorder import Recorder
+from ironbeat.schedules.definitions import definition_of
 from ironbeat.settings import Settings, get_settings
 from ironbeat.submission import SENDING, Sending, Submission
 
@@ -211,6 +213,8 @@ def create_app(settings: Settings | None = None) -> Platform:
     app.ironbeat = Context(app, settings, found)
     app.set_default()
     app.set_current()
+    logs.hook_celery()
+    sentry.hook_celery(definition_of, settings)
     return app
 
 

@@ -1,1 +1,1 @@
-""""""
+"""Logs, error reports and metrics, for every process of the suite."""

@@ -1,0 +1,21 @@
+"""Schedules as an outside monitor has to know them."""
+
+from __future__ import annotations
+
+from ironbeat import database
+from ironbeat.observability.sentry import Definition
+from ironbeat.schedules import cadence
+from ironbeat.settings import get_settings
+
+_DEFINITION = "SELECT kind, expression, timezone FROM ironbeat.schedules WHERE name = %s"
+
+
+def definition_of(name: str) -> Definition | None:
+    """The definition of the schedule with this name, or ``None`` when there is none (any more)."""
+    with database.connection() as connection:
+        row = connection.execute(_DEFINITION, (name,)).fetchone()
+    if row is None:
+        return None
+    kind, expression, timezone = row
+    period = cadence.interval(expression).total_seconds() if kind == "interval" else None
+    return Definition(kind, expression, timezone, period, get_settings().task_time_limit)
