@@ -26,7 +26,7 @@ from ironbeat.observability import logs, sentry
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
 from ironbeat.runs.recorder import Recorder
-from ironbeat.schedules.definitions import definition_of
+from ironbeat.schedules.monitored import monitored
 from ironbeat.settings import Settings, get_settings
 from ironbeat.submission import SENDING, Sending, Submission
 
@@ -214,7 +214,7 @@ def create_app(settings: Settings | None = None) -> Platform:
     app.set_default()
     app.set_current()
     logs.hook_celery()
-    sentry.hook_celery(definition_of, settings)
+    sentry.hook_celery(monitored, settings)
     return app
 
 

@@ -57,7 +57,7 @@ _NICKNAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class Monitored:
     """When a schedule fires, as Sentry has to know it. ``period_seconds`` is that of an interval;
     ``limit_seconds`` is how long its task may run."""
 
@@ -68,7 +68,7 @@ class Definition:
     limit_seconds: float = 900.0
 
 
-Lookup = Callable[[str], "Definition | None"]
+Lookup = Callable[[str], "Monitored | None"]
 
 
 def configure(
@@ -198,7 +198,7 @@ class CheckIns:
         self._waiting: SimpleQueue[_Told | threading.Event] = SimpleQueue()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._definitions: dict[str, tuple[float, Definition | None]] = {}
+        self._definitions: dict[str, tuple[float, Monitored | None]] = {}
         self._last_told: dict[str, float] = {}
         self._untold: set[str] = set()
         self._began: dict[str, float] = {}
@@ -289,7 +289,7 @@ class CheckIns:
         self._untold.discard(told.run_id)
         return left_out and told.status == "ok"
 
-    def _definition(self, schedule: str) -> Definition | None:
+    def _definition(self, schedule: str) -> Monitored | None:
         read_at, definition = self._definitions.get(schedule, (-math.inf, None))
         if time.monotonic() - read_at > DEFINITION_SECONDS:
             definition = self._lookup(schedule)
@@ -313,7 +313,7 @@ def slug(name: str) -> str:
     return f"{plain[: LONGEST_SLUG - 9].strip('-')}-{digest}".lstrip("-")
 
 
-def monitor_config(definition: Definition) -> dict[str, Any] | None:
+def monitor_config(definition: Monitored) -> dict[str, Any] | None:
     """What Sentry has to know of a schedule; ``None`` for one that fires once.
 
     Sentry counts in minutes: what fires more often is expected once a minute, and an interval of
@@ -332,7 +332,7 @@ def monitor_config(definition: Definition) -> dict[str, Any] | None:
     }
 
 
-def _sentry_schedule(definition: Definition) -> dict[str, Any] | None:
+def _sentry_schedule(definition: Monitored) -> dict[str, Any] | None:
     if definition.kind == "cron":
         expression = _NICKNAMES.get(definition.expression, definition.expression)
         fields = expression.split()

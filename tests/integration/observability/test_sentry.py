@@ -19,12 +19,12 @@ from celery import Celery
 APP = """
     from celery import Celery
     from ironbeat.observability import logs, sentry
-    from ironbeat.observability.sentry import Definition
+    from ironbeat.observability.sentry import Monitored
 
     app = Celery("reported", broker={broker!r})
     app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
     logs.hook_celery()
-    schedules = {{"nightly": Definition("cron", "0 3 * * *", "Asia/Taipei", None, 900)}}
+    schedules = {{"nightly": Monitored("cron", "0 3 * * *", "Asia/Taipei", None, 900)}}
     sentry.hook_celery(schedules.get)
 
     @app.task(name="reported.work")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ironbeat.observability.sentry import Definition, monitor_config, slug
+from ironbeat.observability.sentry import Monitored, monitor_config, slug
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ from ironbeat.observability.sentry import Definition, monitor_config, slug
     ],
 )
 def test_a_schedule_as_sentry_knows_it(kind, expression, period, schedule):
-    config = monitor_config(Definition(kind, expression, "Asia/Taipei", period, 900.0))
+    config = monitor_config(Monitored(kind, expression, "Asia/Taipei", period, 900.0))
     assert config["schedule"] == schedule
     assert (config["timezone"], config["max_runtime"]) == ("Asia/Taipei", 15)
 
 
 def test_what_fires_once_is_not_monitored():
-    assert monitor_config(Definition("once", "2030-01-01T00:00:00Z", "UTC")) is None
+    assert monitor_config(Monitored("once", "2030-01-01T00:00:00Z", "UTC")) is None
 
 
 def test_slugs_are_allowed_and_tell_schedules_apart():
