@@ -33,6 +33,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "IRONBEAT_USER": getpass.getuser(),
         "IRONBEAT_ENV_FILE": str(directory / "env"),
         "IRONBEAT_RUN_DIR": str(directory),
+        "IRONBEAT_PID_DIR": str(directory / "programs"),
         "IRONBEAT_LOG_DIR": str(directory),
         "IRONBEAT_WORKER_PROCESSES": "3",
         "IRONBEAT_STOP_SECONDS": str(settings.stop_seconds),
@@ -132,7 +133,7 @@ def test_each_program_of_ours_has_a_pidfile_of_its_own(
         assert words[0].startswith(places["IRONBEAT_BIN"] + "/"), "no shell, no wrapper"
         if words[0].endswith("/ironbeat"):
             pidfiles.append(words[words.index("--pidfile") + 1])
-            assert pidfiles[-1] == f"{places['IRONBEAT_RUN_DIR']}/{name}.pid"
+            assert pidfiles[-1] == f"{places['IRONBEAT_PID_DIR']}/{name}.pid"
     assert len(set(pidfiles)) == len(pidfiles) == 6
 
 

@@ -150,6 +150,7 @@ class Installation:
             "IRONBEAT_BIN": str(self.programs),
             "IRONBEAT_USER": pwd.getpwuid(os.geteuid()).pw_name,
             "IRONBEAT_RUN_DIR": str(settings.run_dir),
+            "IRONBEAT_PID_DIR": str(settings.run_dir),
             "IRONBEAT_LOG_DIR": str(settings.log_dir),
             "IRONBEAT_WORKER_PROCESSES": str(workers),
             "IRONBEAT_STOP_SECONDS": str(settings.stop_seconds),
