@@ -134,7 +134,11 @@ def _settings_wrong(error: BaseException) -> CommandError:
 
 
 def _rejected(error: BaseException) -> CommandError:
-    return CommandError(str(error), "Nothing was submitted.", ExitStatus.USAGE)
+    return CommandError(str(error), "Nothing was changed or submitted.", ExitStatus.USAGE)
+
+
+def _refused(error: BaseException) -> CommandError:
+    return CommandError(str(error), "Nothing was changed.", ExitStatus.REFUSED)
 
 
 def _run_failed(error: BaseException) -> CommandError:
@@ -168,7 +172,20 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], Callable[[BaseException], CommandErr
         ),
         _database_unreachable,
     ),
-    (("ironbeat.dispatch.manager.TaskRejected",), _rejected),
+    (
+        (
+            "ironbeat.dispatch.manager.TaskRejected",
+            "ironbeat.schedules.definition.DefinitionError",
+        ),
+        _rejected,
+    ),
+    (
+        (
+            "ironbeat.schedules.store.ScheduleExists",
+            "ironbeat.schedules.store.ScheduleDeclared",
+        ),
+        _refused,
+    ),
     (("ironbeat.execution.attempt.RunFailed",), _run_failed),
     (("ironbeat.runs.model.RunNotFound",), _run_not_found),
     (

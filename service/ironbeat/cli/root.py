@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "task": ("runs", SCHEDULES),
     "test": ("trial", SCHEDULES),
     "cancel": ("runs", REPAIR),
+    "purge": ("queues", REPAIR),
     "worker": ("programs", PROGRAMS),
     "beat": ("programs", PROGRAMS),
     "flower": ("programs", PROGRAMS),

@@ -212,10 +212,11 @@ def runs(
 def task(id: RunId, as_json: JsonFlag = False) -> None:
     """Show one run: state, times, worker, progress, result, error and traceback."""
     run = find_run(ledger(), id)
-    show(run_fields(run), as_json, lambda: _details(run))
+    show(run_fields(run), as_json, lambda: run_details(run))
 
 
-def _details(run: Run) -> RenderableType:
+def run_details(run: Run) -> RenderableType:
+    """One run, a line for each thing known of it."""
     from rich.console import Group
     from rich.text import Text
 

@@ -71,7 +71,8 @@ def limits(found: Sequence[Limit]) -> RenderableType:
             if limit.ok
             else Text(limit.severity, style=SEVERITY_STYLES[limit.severity])
         )
-        rows.append((limit.title, figure(limit.value, limit.unit), limit.bound, judged, limit.note))
+        bound = f"{limit.bound} {limit.unit}".rstrip()
+        rows.append((limit.title, figure(limit.value, limit.unit), bound, judged, limit.note))
     return table("Limits", ["figure", ">measured", ">normal", "", "where"], rows)
 
 
