@@ -68,7 +68,8 @@ def up(installation: Installation, progress: Progress) -> Settings:
         with progress.step("Tables") as step:
             applied = _command(installation, step, "db", "upgrade")["applied"]
             step.done(f"{len(applied)} revisions applied" if applied else "up to date")
-        if FIRST_REVISION in applied:
+        enabled = settings.enabled_workloads
+        if FIRST_REVISION in applied and (enabled is None or SAMPLE_WORKLOAD in enabled):
             (installation.state_dir / SAMPLE_WANTED).touch()
         with progress.step("Schedules") as step:
             step.done(_counts(_command(installation, step, "schedule", "import")))

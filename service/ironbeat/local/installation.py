@@ -50,7 +50,7 @@ CHOOSE_REDIS = frozenset({"broker_url", "redis_url", "redis_host", "redis_port",
 
 # What the programs inherit of the caller's environment.
 INHERITED = re.compile(
-    r"PATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE"
+    r"PATH|PYTHONPATH|HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE"
     r"|(?i:https?_proxy|no_proxy|all_proxy)"
 )
 

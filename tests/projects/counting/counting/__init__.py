@@ -1,0 +1,22 @@
+"""Counts its own executions in a file, whatever the stores say of them."""
+
+from ironbeat import Queue, ScheduleSpec, Workload
+
+workload = Workload(
+    name="counting",
+    tasks=("counting.tasks",),
+    queues=(Queue("counting"),),
+    task_routes={"counting.tick": "counting", "counting.work": "counting"},
+    schedules=tuple(
+        ScheduleSpec(
+            name=f"tick-{number:02}",
+            task="counting.tick",
+            every="1s",
+            args=(number,),
+            overlap="allow",
+            catch_up="all",
+            catch_up_max=600,
+        )
+        for number in range(20)
+    ),
+)
