@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis as redis_client
+from cryptography.fernet import Fernet
 from psycopg import sql
 
 from ironbeat import database
@@ -120,6 +121,7 @@ def _settings(state: Path, database_url: str, redis_url: str) -> Iterator[Settin
         monkeypatch.setenv("IRONBEAT_BROKER_URL", f"{redis_url}/1")
         monkeypatch.setenv("IRONBEAT_RESULT_BACKEND", f"{redis_url}/2")
         monkeypatch.setenv("IRONBEAT_STATE_DIR", str(state))
+        monkeypatch.setenv("IRONBEAT_ENCRYPTION_KEY", Fernet.generate_key().decode())
         get_settings.cache_clear()
         yield get_settings()
         database.dispose()

@@ -19,7 +19,7 @@ from celery import Celery
 from kombu import Queue as KombuQueue
 
 from ironbeat import workload as workloads
-from ironbeat.execution import transport
+from ironbeat.execution import sealing, transport
 from ironbeat.execution.attempt import guarded, retrying
 from ironbeat.execution.membership import Membership
 from ironbeat.observability import logs, sentry
@@ -125,11 +125,21 @@ class Platform(Celery):
     ironbeat: Context
     amqp_cls = f"{__name__}:SubmittingAMQP"
 
-    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
-        """As Celery's, plus ``durable=True``: committed to the ledger before it is published."""
+    def send_task(
+        self, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any
+    ) -> Any:
+        """As Celery's, plus ``durable=True``: committed to the ledger before it is published.
+
+        Arguments that the task declares ``sensitive`` are sealed.
+        """
+        task = options.get("task_type") or self._tasks.get(name)
         durable = options.pop("durable", None)
         if durable is None:
-            durable = getattr(options.get("task_type") or self._tasks.get(name), "durable", False)
+            durable = getattr(task, "durable", False)
+        if sealing.names_of(task):
+            args, kwargs, options["argsrepr"], options["kwargsrepr"] = sealing.seal(
+                task, args, kwargs
+            )
         sending = SENDING.get()
         token = SENDING.set(
             Sending(
@@ -139,7 +149,7 @@ class Platform(Celery):
             )
         )
         try:
-            return super().send_task(name, *args, **options)
+            return super().send_task(name, args, kwargs, *more, **options)
         finally:
             SENDING.reset(token)
 

@@ -24,7 +24,7 @@ from ironbeat.dispatch.manager import MAX_ARGUMENT_BYTES, Submit, TaskRejected
 from ironbeat.embedded import temporary_redis
 from ironbeat.execution.attempt import RunFailed
 from ironbeat.runs.model import LedgerUnavailable, RunNotFound
-from ironbeat.settings import Settings
+from ironbeat.settings import Settings, get_settings
 
 
 @pytest.fixture
@@ -220,3 +220,25 @@ def test_without_the_ledger_a_durable_submission_is_refused(
     shop.app.ironbeat.ledger = shop.app.ironbeat.submission.ledger
     with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be reached"):
         TaskManager(shop.app).submit("adopted.add", [1, 2])
+
+
+def test_sensitive_arguments_reach_neither_broker_nor_ledger(
+    manager: TaskManager, settings: Settings
+) -> None:
+    id = manager.submit("adopted.log_in", ["ann", "open sesame"])
+    run = manager.status(id)
+    with Redis.from_url(settings.broker_url.get_secret_value()) as client:
+        [carried] = client.lrange("celery", 0, -1)
+    assert run.argsrepr == "('ann', '***')"
+    assert "__sealed__" in str(run.message)
+    assert "sesame" not in str(run)
+    assert b"sesame" not in carried
+
+
+def test_without_a_key_nothing_sensitive_is_sent(
+    manager: TaskManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IRONBEAT_ENCRYPTION_KEY")
+    get_settings.cache_clear()
+    with pytest.raises(TaskRejected, match="set IRONBEAT_ENCRYPTION_KEY"):
+        manager.submit("adopted.log_in", ["ann", "open sesame"])

@@ -27,7 +27,7 @@ from celery import states
 from celery.exceptions import Ignore, Reject, Retry
 from kombu.utils.json import dumps as kombu_dumps
 
-from ironbeat.execution import header, runtime
+from ironbeat.execution import header, runtime, sealing
 from ironbeat.runs.model import Claim, LedgerUnavailable, Outcome, State, Verdict
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
             return call(self, *args, **kwargs)
         active = runtime.current()
         if active is None:
+            args, kwargs = _opened(self, args, kwargs)
             return call(self, *args, **kwargs)
         return _attempt(active, self, request, call, args, kwargs)
 
@@ -114,6 +115,7 @@ def _attempt(
         _store_started(task, request)
     began = time.monotonic()
     try:
+        args, kwargs = _opened(task, args, kwargs)
         value = call(task, *args, **kwargs)
     except Retry as exc:
         _end(active, request, verdict, "retrying", began, error=exc.exc or exc)
@@ -142,6 +144,12 @@ def _attempt(
         stored = result_json(active, task, request, value)
         _end(active, request, verdict, "succeeded", began, result=stored)
     return value
+
+
+def _opened(
+    task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return sealing.unseal(task, args, kwargs) if sealing.names_of(task) else (args, kwargs)
 
 
 def _refused(

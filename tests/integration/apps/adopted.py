@@ -105,6 +105,13 @@ def talkative():
     return "done"
 
 
+@app.task(bind=True, sensitive=("password",), max_retries=1)
+def log_in(self, user, password):
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+    return len(password)
+
+
 @app.task
 def fan_out(n):
     chord(add.s(i, i) for i in range(n))(total.s())

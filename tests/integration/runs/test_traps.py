@@ -172,3 +172,11 @@ def test_copies_of_an_ended_run_execute_nothing(shop: Shop) -> None:
     assert shop.traces() == {"add 1 1": 1, "add 2 10": 1, "add 0 0": 1}
     assert AsyncResult(first.id, app=shop.app).state == "SUCCESS"
     assert AsyncResult(first.id, app=shop.app).result == 2
+
+
+def test_sensitive_arguments_are_sealed_everywhere(shop: Shop) -> None:
+    sent = shop.tasks.log_in.delay("ann", password="open sesame")
+    assert sent.get(timeout=10) == len("open sesame")
+    run = shop.ended(sent.id)
+    assert (run.argsrepr, run.kwargsrepr) == ("('ann',)", "{'password': '***'}")
+    assert "sesame" not in str(run) + shop.program.output()
