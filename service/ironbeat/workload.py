@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -47,25 +48,32 @@ class Queue:
     max_length: int | None = None
 
 
+def seconds_text(seconds: float) -> str:
+    """Seconds as an interval expression, exact to the microsecond: ``90s``, ``1.5s``."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
 @dataclass(frozen=True)
 class ScheduleSpec:
     """A schedule declared in code. Exactly one of ``cron``, ``every``, ``solar``, ``once`` is set.
 
-    ``cron``: five or six fields (seconds first) or ``@daily`` and friends. ``every``: seconds, or
-    text such as ``"30s"``, ``"5m"``, ``"1h30m"``. ``solar``: ``"sunset@25.03,121.56"``. ``once``:
+    ``cron``: five or six fields (seconds first) or ``@daily`` and friends. ``every``: seconds, a
+    ``timedelta``, or text such as ``"30s"``, ``"5m"``, ``"1h30m"``. ``solar``: ``"sunset@25.03,121.56"``. ``once``:
     an ISO 8601 instant. ``expires`` and ``jitter`` are seconds. ``timezone`` of ``None`` takes the
-    setting ``timezone``. Arguments must be representable as JSON.
+    setting ``timezone``. Arguments must be representable as JSON; so must ``headers``, which go out
+    with every message beside Celery's own.
     """
 
     name: str
     task: str
     cron: str | None = None
-    every: float | str | None = None
+    every: float | str | timedelta | None = None
     solar: str | None = None
     once: str | None = None
     timezone: str | None = None
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
     queue: str | None = None
     priority: int | None = None
     starts_at: str | None = None
@@ -84,7 +92,10 @@ class ScheduleSpec:
         if self.cron is not None:
             given.append(("cron", self.cron))
         if self.every is not None:
-            text = self.every if isinstance(self.every, str) else f"{self.every:g}s"
+            every = self.every
+            if isinstance(every, timedelta):
+                every = every.total_seconds()
+            text = every if isinstance(every, str) else seconds_text(every)
             given.append(("interval", text))
         if self.solar is not None:
             given.append(("solar", self.solar))

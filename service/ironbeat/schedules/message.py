@@ -26,6 +26,7 @@ def build(
     task: str,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    headers: Mapping[str, Any],
     queue: str,
     priority: int | None,
     expires_at: datetime | None,
@@ -33,7 +34,10 @@ def build(
     argsrepr: str,
     kwargsrepr: str,
 ) -> dict[str, Any]:
-    """The message of one run; ``header`` is the platform's own (``ironbeat.execution.header``)."""
+    """The message of one run.
+
+    ``headers`` are the schedule's, ``header`` is the platform's (``ironbeat.execution.header``).
+    """
     properties: dict[str, Any] = {"correlation_id": id, "reply_to": ""}
     if priority is not None:
         properties["priority"] = priority
@@ -44,6 +48,7 @@ def build(
             {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
         ],
         "headers": {
+            **headers,
             "lang": "py",
             "task": task,
             "id": id,

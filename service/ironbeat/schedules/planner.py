@@ -195,6 +195,7 @@ def _run(row: Any, scheduled_for: datetime, route: Route) -> tuple[dict[str, Any
         task=row.task,
         args=row.args,
         kwargs=row.kwargs,
+        headers=row.headers,
         queue=queue,
         priority=row.priority,
         expires_at=expires_at,

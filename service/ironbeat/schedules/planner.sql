@@ -12,8 +12,8 @@ FROM json_to_recordset(%(plans)s::json) AS p (
 WHERE s.id = p.id AND s.updated_at = p.updated_at AND s.next_fire_at IS NULL
 
 -- due: schedules whose time has come; a beat leaves those of the others alone while they are fresh
-SELECT id, name, workload, task, kind, expression, timezone, args, kwargs, queue, priority, ends_at,
-    jitter_seconds, expires_seconds, catch_up, catch_up_max, catch_up_window_seconds, overlap,
+SELECT id, name, workload, task, kind, expression, timezone, args, kwargs, headers, queue, priority,
+    ends_at, jitter_seconds, expires_seconds, catch_up, catch_up_max, catch_up_window_seconds, overlap,
     anchor_at, updated_at, next_scheduled_for, next_fire_at, clock_timestamp() AS now
 FROM ironbeat.schedules
 WHERE enabled AND next_fire_at <= clock_timestamp()
@@ -114,8 +114,8 @@ FROM ironbeat.schedules WHERE enabled AND next_fire_at < 'infinity'
 SELECT id FROM ironbeat.leases WHERE kind = 'beat' AND expires_at > clock_timestamp() ORDER BY id
 
 -- by_name: a schedule to fire by hand
-SELECT id, name, workload, task, kind, expression, timezone, args, kwargs, queue, priority, ends_at,
-    jitter_seconds, expires_seconds, catch_up, catch_up_max, catch_up_window_seconds, overlap,
+SELECT id, name, workload, task, kind, expression, timezone, args, kwargs, headers, queue, priority,
+    ends_at, jitter_seconds, expires_seconds, catch_up, catch_up_max, catch_up_window_seconds, overlap,
     anchor_at, updated_at, next_scheduled_for, next_fire_at, clock_timestamp() AS now
 FROM ironbeat.schedules WHERE name = %(name)s
 

@@ -12,10 +12,12 @@ CREATE TABLE ironbeat.schedules (
     timezone                text NOT NULL,
     args                    jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(args) = 'array'),
     kwargs                  jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(kwargs) = 'object'),
+    -- Go out with every message, beside Celery's own headers.
+    headers                 jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(headers) = 'object'),
     queue                   text,
     priority                smallint,
-    starts_at               timestamptz,
-    ends_at                 timestamptz,
+    starts_at               timestamptz CHECK (isfinite(starts_at)),
+    ends_at                 timestamptz CHECK (isfinite(ends_at)),
     jitter_seconds          integer NOT NULL DEFAULT 0 CHECK (jitter_seconds >= 0),
     expires_seconds         integer CHECK (expires_seconds > 0),
     catch_up                text NOT NULL DEFAULT 'latest'
@@ -25,8 +27,8 @@ CREATE TABLE ironbeat.schedules (
     overlap                 text NOT NULL DEFAULT 'skip'
                             CHECK (overlap IN ('skip', 'queue_one', 'allow', 'cancel_other')),
     enabled                 boolean NOT NULL DEFAULT true,
-    -- The definition last imported from code (NULL: made by an operator), and when an operator
-    -- last changed the row: an edited row is never overwritten by an import.
+    -- The definition that code declares (NULL: none, or no longer), and when an operator last
+    -- changed the row: an edited row is never overwritten by an import.
     declared                jsonb,
     edited_at               timestamptz,
     created_at              timestamptz NOT NULL DEFAULT now(),
@@ -43,24 +45,27 @@ CREATE TABLE ironbeat.schedules (
 CREATE INDEX schedules_due ON ironbeat.schedules (next_fire_at) WHERE enabled;
 CREATE INDEX schedules_unplanned ON ironbeat.schedules (id) WHERE enabled AND next_fire_at IS NULL;
 
--- A change of what decides the time makes beat plan the row anew, whoever changed it and how.
+-- A change of what decides the time makes beat plan the row anew, from that moment on, whoever
+-- changed it and how: what was missed while a schedule was paused is not caught up. `updated_at`
+-- tells a beat that it has read an older version; the beats' own updates leave it alone.
 CREATE FUNCTION ironbeat.schedule_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' AND NEW.next_fire_at IS NOT DISTINCT FROM OLD.next_fire_at
-       AND (NEW.kind, NEW.expression, NEW.timezone, NEW.jitter_seconds, NEW.enabled)
-           IS DISTINCT FROM (OLD.kind, OLD.expression, OLD.timezone, OLD.jitter_seconds, OLD.enabled)
-       OR TG_OP = 'UPDATE' AND (NEW.starts_at, NEW.ends_at, NEW.anchor_at)
-           IS DISTINCT FROM (OLD.starts_at, OLD.ends_at, OLD.anchor_at)
+    IF (NEW.kind, NEW.expression, NEW.timezone, NEW.anchor_at, NEW.starts_at, NEW.ends_at,
+            NEW.jitter_seconds, NEW.enabled)
+        IS DISTINCT FROM
+       (OLD.kind, OLD.expression, OLD.timezone, OLD.anchor_at, OLD.starts_at, OLD.ends_at,
+            OLD.jitter_seconds, OLD.enabled)
     THEN
         NEW.next_fire_at := NULL;
         NEW.next_scheduled_for := NULL;
     END IF;
-    NEW.updated_at := now();
+    NEW.updated_at := clock_timestamp();
     RETURN NEW;
 END $$;
-CREATE TRIGGER schedule_changed BEFORE UPDATE OF kind, expression, timezone, jitter_seconds, enabled,
-    starts_at, ends_at, anchor_at, task, args, kwargs, queue, priority ON ironbeat.schedules
-    FOR EACH ROW EXECUTE FUNCTION ironbeat.schedule_changed();
+CREATE TRIGGER schedule_changed BEFORE UPDATE OF workload, task, kind, expression, timezone, args,
+    kwargs, headers, queue, priority, starts_at, ends_at, jitter_seconds, expires_seconds, catch_up,
+    catch_up_max, catch_up_window_seconds, overlap, enabled, declared, edited_at, anchor_at
+    ON ironbeat.schedules FOR EACH ROW EXECUTE FUNCTION ironbeat.schedule_changed();
 
 -- Beats listen; the planner's own updates touch none of these columns and notify nobody.
 CREATE FUNCTION ironbeat.notify_schedules() RETURNS trigger LANGUAGE plpgsql AS $$
