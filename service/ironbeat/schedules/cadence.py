@@ -411,19 +411,27 @@ def _solar(expression: str, timezone: str) -> Cadence:
 
 @lru_cache(maxsize=4096)
 def _once(expression: str, timezone: str) -> Cadence:
+    at = moment(expression, timezone)
+    shown = at.astimezone(_zone(timezone).info).replace(tzinfo=None)
+    return _Once(at, f"{shown.isoformat(sep=' ')} ({timezone})")
+
+
+def moment(text: str, timezone: str) -> datetime:
+    """The instant, in UTC, of an ISO 8601 ``text``; without an offset it is a time of ``timezone``.
+
+    Raises :class:`CadenceError`.
+    """
     local = _zone(timezone)
     try:
-        given = datetime.fromisoformat(expression.strip())
+        given = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise CadenceError(
-            f"{expression!r} is not an ISO 8601 time; write e.g. '2026-05-01T09:30' or "
+            f"{text!r} is not an ISO 8601 time; write e.g. '2026-05-01T09:30' or "
             "'2026-05-01T09:30+08:00'"
         ) from error
     if not 1900 <= given.year <= 9000:
-        raise CadenceError(f"{expression!r} is too far away; write a year from 1900 to 9000")
-    at = given.astimezone(UTC) if given.tzinfo else _of_wall(given, local)
-    shown = at.astimezone(local.info).replace(tzinfo=None)
-    return _Once(at, f"{shown.isoformat(sep=' ')} ({timezone})")
+        raise CadenceError(f"{text!r} is too far away; write a year from 1900 to 9000")
+    return given.astimezone(UTC) if given.tzinfo else _of_wall(given, local)
 
 
 def _of_wall(wall: datetime, local: Zone) -> datetime:

@@ -341,7 +341,8 @@ def fields_of(expression: str) -> list[str]:
     parts = text.upper().split()
     if len(parts) not in (5, 6):
         raise CronError(
-            f"cron expression {expression!r} has {len(parts)} fields; write five (minute hour "
+            f"cron expression {expression!r} has {len(parts)} "
+            f"field{'' if len(parts) == 1 else 's'}; write five (minute hour "
             "day-of-month month day-of-week, e.g. '30 3 * * *') or six with the second first"
         )
     return parts if len(parts) == 6 else ["0", *parts]

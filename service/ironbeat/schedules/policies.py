@@ -115,6 +115,25 @@ def first(
     return found, due_at(cadence, found, jitter_seconds=jitter_seconds, key=key)
 
 
+def upcoming(
+    cadence: Cadence,
+    *,
+    scheduled_for: datetime | None,
+    ends_at: datetime | None,
+    jitter_seconds: int,
+    key: str,
+    count: int,
+) -> list[Fire]:
+    """The fires from the nominal time ``scheduled_for`` on, at most ``count``."""
+    fires: list[Fire] = []
+    nominal = scheduled_for
+    while nominal is not None and len(fires) < count and not _over(nominal, ends_at):
+        due = due_at(cadence, nominal, jitter_seconds=jitter_seconds, key=key)
+        fires.append(Fire(nominal, due))
+        nominal = cadence.after(nominal)
+    return fires
+
+
 def plan(
     cadence: Cadence,
     *,
