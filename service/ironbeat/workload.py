@@ -58,10 +58,10 @@ class ScheduleSpec:
     """A schedule declared in code. Exactly one of ``cron``, ``every``, ``solar``, ``once`` is set.
 
     ``cron``: five or six fields (seconds first) or ``@daily`` and friends. ``every``: seconds, a
-    ``timedelta``, or text such as ``"30s"``, ``"5m"``, ``"1h30m"``. ``solar``: ``"sunset@25.03,121.56"``. ``once``:
-    an ISO 8601 instant. ``expires`` and ``jitter`` are seconds. ``timezone`` of ``None`` takes the
-    setting ``timezone``. Arguments must be representable as JSON; so must ``headers``, which go out
-    with every message beside Celery's own.
+    ``timedelta``, or text such as ``"30s"``, ``"5m"``, ``"1h30m"``. ``solar``:
+    ``"sunset@25.03,121.56"``. ``once``: an ISO 8601 instant. ``expires`` and ``jitter`` are
+    seconds. ``timezone`` of ``None`` takes the setting ``timezone``. Arguments must be
+    representable as JSON; so must ``headers``, which go out with every message beside Celery's own.
     """
 
     name: str
