@@ -21,9 +21,10 @@ from ironbeat.local.supervised import Process, Supervisor, reachable
 from ironbeat.settings import Settings
 
 STORE_SECONDS = 60.0
+FOREIGN_STORE_SECONDS = 5.0
 HEALTHY_SECONDS = 90.0
-# A program that keeps failing for so long will not come by itself.
-FAILING_SECONDS = 20.0
+# A program that has ended so often since we began to wait will not come by itself.
+ATTEMPTS = 4
 POLL_SECONDS = 0.2
 
 STORES = ("postgres", "redis")
@@ -54,6 +55,12 @@ def up(installation: Installation, progress: Progress) -> Settings:
             settings = installation.activate()
         for note in installation.notes:
             progress.note(note)
+        started_with = installation.state_dir / "started-with"
+        if running and started_with.read_text() != installation.fingerprint():
+            progress.note(
+                "settings or packages have changed since the programs were started; to apply them: "
+                "scripts/up --down, then scripts/up"
+            )
 
         with progress.step("Database and broker") as step:
             if not running:
@@ -62,6 +69,7 @@ def up(installation: Installation, progress: Progress) -> Settings:
                     installation.root / "supervisor" / "supervisord.conf",
                     installation.supervisor_environment(),
                 )
+                started_with.write_text(installation.fingerprint())
             supervisor.ensure_started(STORES)
             _wait_for_stores(installation, settings, supervisor, step)
 
@@ -122,6 +130,25 @@ def _alone(installation: Installation) -> Iterator[None]:
         yield
 
 
+class _Attempts:
+    """Tells which processes end again and again, whatever state they are seen in."""
+
+    def __init__(self) -> None:
+        self._pids: dict[str, set[int]] = {}
+
+    def hopeless(self, processes: list[Process]) -> list[Process]:
+        """Those of ``processes`` that were given up, or have been started too often."""
+        for process in processes:
+            if process.pid:
+                self._pids.setdefault(process.name, set()).add(process.pid)
+        return [
+            each
+            for each in processes
+            if each.state == "FATAL"
+            or (len(self._pids.get(each.name, ())) > ATTEMPTS and not each.running)
+        ]
+
+
 def _wait_for_stores(
     installation: Installation, settings: Settings, supervisor: Supervisor, progress: Progress
 ) -> None:
@@ -133,15 +160,16 @@ def _wait_for_stores(
     # Another kind of address is asked by the programs themselves.
     if settings.use_redis and broker.startswith(("redis://", "rediss://")):
         questions["redis"] = lambda: pongs(broker)
+    attempts = _Attempts()
     for name, answered in questions.items():
         own = name in installation.embedded
-        deadline = time.monotonic() + (STORE_SECONDS if own else 5.0)
+        deadline = time.monotonic() + (STORE_SECONDS if own else FOREIGN_STORE_SECONDS)
         while not answered():
             progress.now(f"waiting for {name}")
-            failing = [each for each in supervisor.processes() if each.name == name]
-            if time.monotonic() > deadline or any(each.state == "FATAL" for each in failing):
-                if own:
-                    raise NotHealthy(_told(failing))
+            process = [each for each in supervisor.processes() if each.name == name]
+            if own and (time.monotonic() > deadline or attempts.hopeless(process)):
+                raise NotHealthy(_told(process))
+            if time.monotonic() > deadline:
                 setting = "database_url" if name == "postgres" else "broker_url"
                 raise NotHealthy(
                     f"{name} does not answer at the address of the setting {setting}, which is "
@@ -201,23 +229,17 @@ def _counts(found: Any) -> str:
 def _wait_until_healthy(settings: Settings, supervisor: Supervisor, progress: Progress) -> str:
     """Wait until every process runs and answers; returns how it is then."""
     deadline = time.monotonic() + HEALTHY_SECONDS
-    failing_since: dict[str, float] = {}
+    attempts = _Attempts()
     while True:
         processes = supervisor.processes()
-        now = time.monotonic()
-        failing_since = {
-            each.name: failing_since.get(each.name, now) for each in processes if each.failing
-        }
         health = _health(settings)
         missing = _missing(settings, processes, health)
         if not missing:
             return f"{len(processes)} processes, {health.get('status')}"
-        lost = [name for name, since in failing_since.items() if now - since > FAILING_SECONDS]
-        if now > deadline or lost:
-            suspects = [
-                each
-                for each in processes
-                if each.name in lost or not each.running or each.group in missing
+        hopeless = attempts.hopeless(processes)
+        if hopeless or time.monotonic() > deadline:
+            suspects = hopeless or [
+                each for each in processes if not each.running or each.group in missing
             ]
             raise NotHealthy("; ".join(missing.values()) + "\n" + _told(suspects))
         progress.now("; ".join(missing.values()))

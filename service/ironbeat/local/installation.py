@@ -10,6 +10,7 @@ an address that happens to stand in a shell must not move it to another database
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import pwd
 import re
@@ -158,6 +159,14 @@ class Installation:
             "IRONBEAT_AUTOSTART": "false",
             LOCAL_PROGRAMS: self._file().get(LOCAL_PROGRAMS, ""),
         }
+
+    def fingerprint(self) -> str:
+        """What programs that start now are made of: settings, and the packages installed."""
+        digest = hashlib.sha256(self.env_file.read_bytes())
+        made_from = self.programs.parent / "made-from"
+        if made_from.exists():
+            digest.update(made_from.read_bytes())
+        return digest.hexdigest()
 
     def _refuse_impossible(self) -> None:
         for path in (self.root, self.state_dir, self.programs):

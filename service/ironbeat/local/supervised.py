@@ -45,11 +45,6 @@ class Process:
         """Whether it runs, and has for longer than it takes to fail at once."""
         return self.state == "RUNNING"
 
-    @property
-    def failing(self) -> bool:
-        """Whether it ended and is tried again, or was given up."""
-        return self.state in ("BACKOFF", "FATAL", "EXITED", "UNKNOWN")
-
     def log_tail(self, lines: int = 12) -> str:
         """The last lines of its log."""
         with contextlib.suppress(OSError):
