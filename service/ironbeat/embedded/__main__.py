@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         servers[arguments[0]](get_settings()).become()
-    except (EmbeddedError, SettingsError) as error:
+    except (EmbeddedError, SettingsError, OSError) as error:
         print(f"{arguments[0]}: {error}", file=sys.stderr)
     return 1
 

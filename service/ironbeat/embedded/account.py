@@ -55,16 +55,22 @@ class Account:
         return path
 
     def can_read(self, path: Path) -> bool:
-        """Whether this user can reach and read ``path``."""
-        if self.uid is None:
-            return os.access(path, os.R_OK)
+        """Whether this user can reach and read the file ``path``."""
+        return self._may("-r", path)
+
+    def can_enter(self, path: Path) -> bool:
+        """Whether this user can reach and pass the directory ``path``."""
+        return self._may("-x", path)
+
+    def _may(self, test: str, path: Path) -> bool:
         # Asked of the kernel as that user: mode bits alone do not tell (ACLs, mounts).
-        return (
-            subprocess.run(
-                ["/usr/bin/test", "-r", str(path)], cwd="/", **self.popen_arguments()
-            ).returncode
-            == 0
+        asked = subprocess.run(
+            ["test", test, str(path)],
+            cwd="/",
+            env={"PATH": os.defpath},
+            **self.popen_arguments(),
         )
+        return asked.returncode == 0
 
 
 def account_for(directory: Path) -> Account:
@@ -81,11 +87,20 @@ def account_for(directory: Path) -> Account:
 def servers_directory(state_dir: Path, account: Account) -> Path:
     """Where ``account`` can have the servers' files of ``state_dir``: there, if it can reach it."""
     state_dir = state_dir.resolve()
-    if account.can_read(state_dir):
+    if account.can_enter(state_dir):
         return state_dir
     mark = hashlib.sha256(str(state_dir).encode()).hexdigest()[:12]
     shelter = SHELTER / mark
-    shelter.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for directory in (SHELTER, shelter):
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            # Whatever the umask: passable for everybody, to be listed by root alone.
+            directory.chmod(0o711)
+    if not account.can_enter(shelter):
+        raise PermissionError(
+            f"the user {account.uid} can reach neither {state_dir} nor {SHELTER}; put the clone "
+            "where everybody may pass, such as /opt or /srv"
+        )
     (shelter / "belongs-to").write_text(f"{state_dir}\n")
     return shelter
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ironbeat.embedded.account import account_for, servers_directory
 from ironbeat.embedded.temporary import answers, pongs
 from ironbeat.local.installation import Installation, InstallationError
 from ironbeat.local.progress import Progress
@@ -24,7 +25,7 @@ STORE_SECONDS = 60.0
 FOREIGN_STORE_SECONDS = 5.0
 HEALTHY_SECONDS = 90.0
 # A program that has ended so often since we began to wait will not come by itself.
-ATTEMPTS = 4
+ATTEMPTS = 3
 POLL_SECONDS = 0.2
 
 STORES = ("postgres", "redis")
@@ -55,6 +56,7 @@ def up(installation: Installation, progress: Progress) -> Settings:
             settings = installation.activate()
         for note in installation.notes:
             progress.note(note)
+        _tell_of_shelter(installation, progress)
         started_with = installation.state_dir / "started-with"
         if running and started_with.read_text() != installation.fingerprint():
             progress.note(
@@ -128,6 +130,19 @@ def _alone(installation: Installation) -> Iterator[None]:
                 "another scripts/up is at work on this installation; wait for it to end"
             ) from None
         yield
+
+
+def _tell_of_shelter(installation: Installation, progress: Progress) -> None:
+    """Say where the servers' data lie, when that is not where everything else is."""
+    if not installation.embedded:
+        return
+    account = account_for(installation.state_dir)
+    directory = servers_directory(installation.state_dir, account)
+    if directory != installation.state_dir.resolve():
+        progress.note(
+            f"the data of {' and '.join(installation.embedded)} lie in {directory}: they run as "
+            f"an ordinary user, who cannot reach {installation.state_dir}"
+        )
 
 
 class _Attempts:
@@ -208,11 +223,20 @@ def _command(installation: Installation, progress: Progress, *arguments: str) ->
         except subprocess.TimeoutExpired:
             progress.now("at work")
     if process.returncode != 0:
-        raise NotHealthy(
-            f"ironbeat {' '.join(arguments)} ended with status {process.returncode}:\n"
-            f"{(errors + output).strip()}"
-        )
+        raise NotHealthy(f"ironbeat {' '.join(arguments)} failed: {_reason(output, errors)}")
     return json.loads(output)
+
+
+def _reason(output: str, errors: str) -> str:
+    """What a command that failed said, as words: with --json it says it as JSON."""
+    for text in (errors, output):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and "error" in found:
+            return f"{found['error']}\n{found.get('hint') or ''}".rstrip()
+    return (errors + output).strip()
 
 
 def _counts(found: Any) -> str:
