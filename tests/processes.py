@@ -70,10 +70,15 @@ def program(*arguments: str, log: Path, **environment: str) -> Iterator[Program]
 
 @contextmanager
 def worker(
-    application: str, log: Path, *options: str, name: str = "w", **environment: str
+    application: str,
+    log: Path,
+    *options: str,
+    name: str = "w",
+    path: Path = TESTS / "integration" / "apps",
+    **environment: str,
 ) -> Iterator[Program]:
-    """A Celery worker of an application in ``tests/integration/apps``, ready to consume."""
-    paths = os.pathsep.join([str(TESTS / "integration" / "apps"), os.environ.get("PYTHONPATH", "")])
+    """A Celery worker of an application in ``path``, ready to consume."""
+    paths = os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])
     arguments = ("-A", application, "worker", "-n", f"{name}@%h", "-l", "INFO", *QUIET, *options)
     with program("celery", *arguments, log=log, PYTHONPATH=paths, **environment) as started:
         wait_for(lambda: " ready." in started.output(), seconds=60, program=started)

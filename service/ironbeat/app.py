@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import orjson
 from celery import Celery
 from kombu import Queue as KombuQueue
+from kombu.utils.imports import symbol_by_name
 
 from ironbeat import workload as workloads
 from ironbeat.execution import sealing, transport
@@ -334,7 +335,10 @@ def adopt(app: A, settings: Settings | None = None) -> A:
     app.__class__ = type(f"Adopted{cls.__name__}", (Platform, cls), {"__doc__": cls.__doc__})
     app.__dict__.pop("amqp", None)
     app.amqp_cls = Platform.amqp_cls
-    app.ironbeat = Context(app, settings, ())
+    app.loader.import_task_module("ironbeat.housekeeping")
+    names = enabled_names(settings)
+    found = workloads.discover(names) if names else ()
+    app.ironbeat = Context(app, settings, (PLATFORM, *found))
     for task in list(app._tasks.values()):
         guard_task(task)
     if "backend" in app.__dict__:
@@ -344,5 +348,23 @@ def adopt(app: A, settings: Settings | None = None) -> A:
 
 @lru_cache(maxsize=1)
 def current_app() -> Platform:
-    """The platform's application of this process, made on first use."""
-    return create_app()
+    """The application of this process, made on first use.
+
+    The setting ``app`` names one's own; it is adopted here unless it adopts itself. Raises
+    :class:`ironbeat.workload.WorkloadError` when it cannot be imported or is no application.
+    """
+    settings = get_settings()
+    if not settings.app:
+        return create_app(settings)
+    try:
+        found = symbol_by_name(settings.app)
+    except Exception as error:
+        raise workloads.WorkloadError(
+            f"IRONBEAT_APP={settings.app} cannot be imported ({error!r}); name it as "
+            "package.module:attribute, and see that it is installed or on PYTHONPATH"
+        ) from error
+    if not isinstance(found, Celery):
+        raise workloads.WorkloadError(
+            f"IRONBEAT_APP={settings.app} is a {type(found).__name__}, not a Celery application"
+        )
+    return cast("Platform", adopt(found, settings))

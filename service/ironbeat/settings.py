@@ -134,6 +134,9 @@ class Settings(BaseSettings):
     # -- what runs
     timezone: str = Field("Asia/Taipei", description="Default zone of schedules (IANA name).")
     workloads: str = Field("", description="Enabled workloads, comma-separated; empty: all.")
+    app: str = Field(
+        "", description="module:attribute of your own Celery application; empty: Ironbeat's."
+    )
     use_celery: Annotated[bool, _names("USE_CELERY")] = Field(
         False, description="Whether the workload documents submits to Celery (else to RQ)."
     )
