@@ -76,6 +76,13 @@ class DeliveryHooks:
         If it raises they stay here.
         """
 
+    def on_forced_end(self, id: str, error: BaseException) -> None:
+        """The task with this id is ended by force, and this process with it.
+
+        ``error`` says why: its hard time limit, or a cancellation that it ignored. What it raises
+        is logged; the process ends all the same.
+        """
+
 
 @dataclass
 class Consumption:
@@ -84,13 +91,14 @@ class Consumption:
     ``lease``: the first part of its delivery tags; without one deliveries are not renewed, and
     become overdue as slowly as those of kombu's own consumers. ``inline``: messages run while they
     are handed over, so that batches may be sized by time. ``running``: tags of deliveries whose
-    tasks go on when the channel closes.
+    tasks go on when the channel closes. ``stopping``: nothing more may begin.
     """
 
     lease: str | None = None
     hooks: DeliveryHooks = field(default_factory=DeliveryHooks)
     inline: bool = False
     running: Callable[[], Collection[str]] = tuple
+    stopping: bool = False
 
 
 consumption = Consumption()
@@ -251,6 +259,16 @@ class Custody:
             logger.warning("%d messages not restored yet: %s", len(tags), error)
             self.lost(tags)
         self.settle(tags)
+
+    def abandon(self) -> int:
+        """Give everything back that is not done, because the process ends; returns how many."""
+        for channel in tuple(self.channels):
+            channel.give_back_unstarted()
+        self.flush()
+        done = set(self._acks)
+        left = [tag for tag in self.held if tag not in done]
+        self.requeue(left)
+        return len(left)
 
     def _announce_return(self, batch: Sequence[Delivery]) -> bool:
         ids = [delivery.id for delivery in batch if delivery.id is not None]

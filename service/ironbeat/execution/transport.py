@@ -34,11 +34,12 @@ from queue import Empty
 from time import monotonic
 from typing import Any
 
-import celery.app.amqp
+import celery
 import kombu
 import redis
 from kombu.log import get_logger
 from kombu.transport import redis as stock
+from kombu.utils import symbol_by_name
 from kombu.utils.json import loads as kombu_loads
 from redis.exceptions import (
     AuthenticationError,
@@ -481,7 +482,7 @@ class Channel(stock.Channel):
                     break
                 if not self._may_deliver(delivery, began):
                     unstarted.appendleft(delivery)
-                    if self._give_back_unstarted():
+                    if self.give_back_unstarted():
                         break
                     delivery = unstarted.popleft()
                 start = monotonic()
@@ -490,7 +491,7 @@ class Channel(stock.Channel):
                 total[0] += 1
                 total[1] += monotonic() - start
         except BaseException:
-            self._give_back_unstarted()
+            self.give_back_unstarted()
             raise
         finally:
             self._delivering = False
@@ -498,7 +499,7 @@ class Channel(stock.Channel):
                 self.pace.learn(queue, int(messages), seconds)
 
     def _may_deliver(self, delivery: Delivery, began: float) -> bool:
-        if self._closing or delivery.queue not in self._active_queues:
+        if self._closing or consumption.stopping or delivery.queue not in self._active_queues:
             return False
         if not consumption.inline:
             return True
@@ -512,9 +513,10 @@ class Channel(stock.Channel):
         """Give back what waits behind a slow task; from a thread beside the consuming one."""
         overdue = self.batch_seconds * PATIENCE
         if self._unstarted and self._delivering and monotonic() - self._batch_began > overdue:
-            self._give_back_unstarted()
+            self.give_back_unstarted()
 
-    def _give_back_unstarted(self) -> bool:
+    def give_back_unstarted(self) -> bool:
+        """Give back what was taken and has not begun; ``False`` if it has to stay."""
         back: list[Delivery] = []
         # The consuming thread takes from the left meanwhile: each message goes one way only.
         while True:
@@ -545,7 +547,7 @@ class Channel(stock.Channel):
         if not self.closed and self._custody is not None:
             self._closing = True
             self._abandon_exchange()
-            self._give_back_unstarted()
+            self.give_back_unstarted()
             self.custody.flush()
         self._rest()
         super().close()
@@ -628,8 +630,8 @@ class Connection(kombu.Connection):
         return _OURS.get(found, found)
 
 
-class AMQP(celery.app.amqp.AMQP):
-    """Celery's, with :class:`Connection`."""
+class WithOurConnections:
+    """Mixed into an application's ``amqp_cls``, makes it connect with :class:`Connection`."""
 
     Connection = Connection
     BrokerConnection = Connection
@@ -637,9 +639,11 @@ class AMQP(celery.app.amqp.AMQP):
 
 def register(app: celery.Celery) -> None:
     """Make ``app`` use these transports for its Redis URLs; call it before ``app`` connects."""
-    app.amqp_cls = f"{__name__}:AMQP"
     if "amqp" in app.__dict__:
         app.amqp.Connection = app.amqp.BrokerConnection = Connection
+    base = symbol_by_name(app.amqp_cls)
+    if not issubclass(base, WithOurConnections):
+        app.amqp_cls = type(base.__name__, (WithOurConnections, base), {})
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
