@@ -26,6 +26,7 @@ FOREIGN_STORE_SECONDS = 5.0
 HEALTHY_SECONDS = 90.0
 # A program that has ended so often since we began to wait will not come by itself.
 ATTEMPTS = 3
+TRACEBACK_LINES = 6
 POLL_SECONDS = 0.2
 
 STORES = ("postgres", "redis")
@@ -159,8 +160,7 @@ class _Attempts:
         return [
             each
             for each in processes
-            if each.state == "FATAL"
-            or (len(self._pids.get(each.name, ())) > ATTEMPTS and not each.running)
+            if each.state == "FATAL" or len(self._pids.get(each.name, ())) > ATTEMPTS
         ]
 
 
@@ -323,9 +323,22 @@ def _told(processes: list[Process]) -> str:
         tail = process.log_tail() or "(its log is empty)"
         parts.append(
             f"{process.name} is {process.state.lower()}{problem}; {process.logfile} ends:\n"
-            + "\n".join(f"    {line}" for line in tail.splitlines())
+            + "\n".join(f"    {line}" for each in tail.splitlines() for line in _readable(each))
         )
     return "\n".join(parts)
+
+
+def _readable(line: str) -> list[str]:
+    """A line of a log for people: ours are JSON, and may hold a traceback, whose end tells most."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return [line]
+    if not isinstance(found, dict) or "event" not in found:
+        return [line]
+    told = f"{found.get('timestamp', '')[:19]} {found.get('level', '')}: {found['event']}"
+    traceback = str(found.get("exception") or "").splitlines()
+    return [told, *traceback[-TRACEBACK_LINES:]]
 
 
 def shown_path(path: Path) -> str:
