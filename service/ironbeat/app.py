@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 from celery import Celery
+from celery.app.amqp import AMQP
 from kombu import Queue as KombuQueue
 from kombu.utils.imports import symbol_by_name
 
@@ -51,7 +52,7 @@ PLATFORM = workloads.Workload(
 A = TypeVar("A", bound=Celery)
 
 
-class SubmittingAMQP(transport.AMQP):
+class SubmittingAMQP(transport.WithOurConnections, AMQP):
     """Celery's sender of task messages publishing through the platform's submission, and the
     platform's transport for Redis.
     """
