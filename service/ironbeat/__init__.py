@@ -20,6 +20,7 @@ _PUBLIC = {
     "get_settings": "ironbeat.settings",
     "connection": "ironbeat.database",
     "session": "ironbeat.database",
+    "load_queries": "ironbeat.queries:load",
     "TaskManager": "ironbeat.dispatch",
     "report_progress": "ironbeat.dispatch",
     "adopt": "ironbeat.app",
@@ -34,5 +35,6 @@ def __getattr__(name: str) -> Any:
     if name == "celery":
         return importlib.import_module("ironbeat.app").current_app()
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        module, _, attribute = _PUBLIC[name].partition(":")
+        return getattr(importlib.import_module(module), attribute or name)
     raise AttributeError(f"module 'ironbeat' has no attribute {name!r}")

@@ -117,7 +117,8 @@ class Workload:
     holds the Alembic versions of the workload's own branch; its tables live in the PostgreSQL
     schema ``schema`` (default: the workload's name). ``router``: a FastAPI ``APIRouter``.
     ``sample``: a callable ``sample(*, scale: int, progress: Callable[[int, int], None]) -> dict``
-    that loads deterministic sample rows and returns how many of each. ``commands``: a Typer
+    that loads deterministic sample rows and returns how many of each, or raises ``ValueError``
+    saying why it cannot, with nothing changed. ``commands``: a Typer
     application mounted under ``ironbeat NAME``. ``soft_time_limit`` and ``time_limit`` (seconds)
     replace the platform's for this workload's tasks.
     """

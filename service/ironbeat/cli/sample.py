@@ -46,7 +46,10 @@ def sample(
     )
     started = time.monotonic()
     with _progress(f"Sample rows for {workload}", quiet=as_json) as progress:
-        loaded = dict(load(scale=users, progress=progress))
+        try:
+            loaded = dict(load(scale=users, progress=progress))
+        except ValueError as error:
+            raise CommandError(str(error), status=ExitStatus.REFUSED) from error
     result: dict[str, Any] = {
         "workload": workload,
         "users": users,
