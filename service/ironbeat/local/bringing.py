@@ -59,7 +59,8 @@ def up(installation: Installation, progress: Progress) -> Settings:
             progress.note(note)
         _tell_of_shelter(installation, progress)
         started_with = installation.state_dir / "started-with"
-        if running and started_with.read_text() != installation.fingerprint():
+        before = started_with.read_text() if started_with.exists() else ""
+        if running and before != installation.fingerprint():
             progress.note(
                 "settings or packages have changed since the programs were started; to apply them: "
                 "scripts/up --down, then scripts/up"
@@ -82,13 +83,17 @@ def up(installation: Installation, progress: Progress) -> Settings:
         enabled = settings.enabled_workloads
         if FIRST_REVISION in applied and (enabled is None or SAMPLE_WORKLOAD in enabled):
             (installation.state_dir / SAMPLE_WANTED).touch()
-        with progress.step("Schedules") as step:
-            step.done(_counts(_command(installation, step, "schedule", "import")))
         _load_sample(installation, progress)
 
+        # The programs take a while to start; meanwhile their schedules come in.
+        supervisor.ensure_started()
+        with progress.step("Schedules") as step:
+            step.done(_counts(_command(installation, step, "schedule", "import")))
         with progress.step("Programs") as step:
-            supervisor.ensure_started()
             step.done(_wait_until_healthy(settings, supervisor, step))
+        if FIRST_REVISION in applied:
+            # The database's directory was made without waiting for the disk; that may take long.
+            subprocess.Popen(["sync"], start_new_session=True)
         return settings
 
 
