@@ -23,6 +23,7 @@ from psycopg.rows import namedtuple_row
 from ironbeat import queries
 from ironbeat.runs.model import Message
 from ironbeat.schedules import cadence, message, policies
+from ironbeat.schedules.store import ScheduleNotFound
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +40,6 @@ LIMIT = 1000
 
 Connection = psycopg.Connection[Any]
 Route = Callable[[str], str]
-
-
-class ScheduleNotFound(LookupError):
-    """No schedule has this name."""
 
 
 @dataclass(slots=True)
@@ -311,7 +308,7 @@ def _by_name(connection: Connection, name: str) -> Any:
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         row = cursor.execute(SQL["by_name"], {"name": name}).fetchone()
     if row is None:
-        raise ScheduleNotFound(f"no schedule is named {name!r}; `ironbeat schedule list` shows all")
+        raise ScheduleNotFound(name)
     return row
 
 

@@ -14,7 +14,8 @@ from ironbeat import database
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Outcome
 from ironbeat.schedules import planner
-from ironbeat.schedules.planner import ScheduleNotFound, backfill, fire_due, fire_now, plan_new
+from ironbeat.schedules.planner import backfill, fire_due, fire_now, plan_new
+from ironbeat.schedules.store import ScheduleNotFound
 
 
 def route(task: str) -> str:
