@@ -176,6 +176,7 @@ class Channel(stock.Channel):
     socket_timeout = 10.0
     socket_connect_timeout = 5.0
     socket_keepalive = True
+    health_check_interval = 5
 
     from_transport_options = (
         *stock.Channel.from_transport_options,
@@ -578,10 +579,20 @@ class Channel(stock.Channel):
 class Poller(stock.MultiChannelPoller):
     """kombu's poller, which lets each channel do what is due."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._health_checked_at = monotonic()
+
     def on_poll_start(self) -> None:
         """Called before each wait."""
-        for channel in tuple(self._channels):
+        channels = tuple(self._channels)
+        for channel in channels:
             channel.tick()
+        # kombu checks subscriptions in an event loop only, which remote control has none of.
+        interval = min((c.health_check_interval for c in channels), default=0)
+        if interval and monotonic() - self._health_checked_at >= interval:
+            self._health_checked_at = monotonic()
+            self.maybe_check_subclient_health()
         super().on_poll_start()
 
 

@@ -20,7 +20,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from ironbeat.execution import bootsteps
 from ironbeat.execution.custody import consumption
 from ironbeat.execution.pool import TaskPool
-from ironbeat.execution.transport import register
+from ironbeat.execution.transport import Channel, register
 
 app = celery.Celery("worker_app", broker=os.environ["BROKER"], backend=os.environ.get("BACKEND"))
 app.conf.update(
@@ -41,6 +41,9 @@ if not os.environ.get("STOCK"):
     TaskPool.min_age_by_count = float(os.environ.get("RECYCLE_MIN_AGE_BY_COUNT", "300"))
     bootsteps.StallWatch.every = 0.5
     bootsteps.StallWatch.patience = float(os.environ.get("STALL_SECONDS", "60"))
+if os.environ.get("DEAF"):
+    # As a worker that a defect keeps from asking for messages.
+    Channel._brpop_start = lambda self, timeout=None: None
 
 
 @signals.worker_init.connect
