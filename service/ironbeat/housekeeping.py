@@ -1,4 +1,4 @@
-"""The platform's own tasks."""
+"""The platform's own workload: its tasks and schedules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from celery import shared_task
 
 from ironbeat.runs import pruning
 from ironbeat.settings import get_settings
+from ironbeat.workload import Queue, ScheduleSpec, Workload
+
+workload = Workload(
+    name="platform",
+    tasks=("ironbeat.housekeeping",),
+    queues=(Queue("default"),),
+    schedules=(
+        ScheduleSpec(
+            name="ironbeat-prune-daily",
+            task="ironbeat.prune",
+            cron="10 4 * * *",
+            expires=6 * 3600,
+            catch_up="latest",
+        ),
+    ),
+)
 
 logger = structlog.get_logger(__name__)
 

@@ -148,6 +148,11 @@ class Workload:
         """The PostgreSQL schema that holds this workload's tables."""
         return self.schema or self.name.replace("-", "_")
 
+    def holds(self, module: str) -> bool:
+        """Whether a module belongs to this workload: one of its task modules, or beside one."""
+        packages = {name.rpartition(".")[0] for name in self.tasks} - {""}
+        return module in self.tasks or any(module.startswith(f"{p}.") for p in packages)
+
 
 def load(entry_point: EntryPoint) -> Workload:
     """The workload behind one entry point.

@@ -1,0 +1,62 @@
+"""What an application needs of the platform: settings, workloads, ledger, submission."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+from celery import Celery
+
+from ironbeat.execution.membership import Membership
+from ironbeat.runs.ledger import Ledger
+from ironbeat.runs.model import Message
+from ironbeat.runs.recorder import Recorder
+from ironbeat.settings import Settings
+from ironbeat.submission import Submission
+from ironbeat.workload import Workload
+
+
+class Context:
+    """The platform's side of one application; its attribute ``ironbeat``."""
+
+    def __init__(self, app: Celery, settings: Settings, found: Sequence[Workload]) -> None:
+        self.app = app
+        self.settings = settings
+        self.workloads = tuple(found)
+        url = settings.database_url.get_secret_value()
+        self.ledger = Ledger(url, lease_seconds=settings.lease_seconds)
+        self.recorder = Recorder(self.ledger)
+        self._workload_of: dict[str, str] = {}
+        self.submission = Submission(
+            self.ledger, self.recorder, self.workload_of, use_broker=settings.use_redis
+        )
+        app.steps["worker"].add(Membership)
+
+    def workload_of(self, task: str) -> str:
+        """The name of the workload that a task belongs to; empty for anybody else's."""
+        found = self._workload_of.get(task)
+        if found is None:
+            registered = self.app.tasks.get(task)
+            module = getattr(registered, "__module__", "") if registered is not None else ""
+            found = next((w.name for w in self.workloads if w.holds(module)), "")
+            self._workload_of[task] = found
+        return found
+
+    def publish(self, messages: Sequence[tuple[str, Message | str]]) -> None:
+        """Hand messages of the ledger, as values or as JSON text, to the broker, pipelined.
+
+        Raises one of :data:`ironbeat.submission.BROKER_ERRORS` when the broker does not take them;
+        it may have taken some.
+        """
+        with self.app.producer_or_acquire() as producer, producer.batch():
+            for _, found in messages:
+                message = orjson.loads(found) if isinstance(found, str) else found
+                producer.publish(
+                    message["body"],
+                    exchange=message.get("exchange") or "",
+                    routing_key=message["routing_key"],
+                    headers=message["headers"],
+                    serializer="json",
+                    retry=False,
+                    **message.get("properties") or {},
+                )
