@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import orjson
 from celery import Celery
 
+from ironbeat.execution import bootsteps
 from ironbeat.execution.membership import Membership
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
@@ -31,6 +32,7 @@ class Context:
             self.ledger, self.recorder, self.workload_of, use_broker=settings.use_redis
         )
         app.steps["worker"].add(Membership)
+        bootsteps.install(app)
 
     def workload_of(self, task: str) -> str:
         """The name of the workload that a task belongs to; empty for anybody else's."""

@@ -24,10 +24,11 @@ from typing import Any
 
 import orjson
 from celery import states
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 from kombu.utils.json import dumps as kombu_dumps
 
 from ironbeat.execution import header, runtime, sealing
+from ironbeat.execution.interruption import Abandoned, Cancelled
 from ironbeat.runs.model import Claim, LedgerUnavailable, Outcome, State, Verdict
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,6 @@ ERROR_CHARACTERS = 2_000
 _MARK = "_ironbeat_attempt"
 _RESENT = "_ironbeat_resent"
 _RETRY_OF = "_ironbeat_retry_of"
-
-
-class Cancelled(BaseException):
-    """Raised inside a running body by a cancellation. No ``except Exception`` swallows it."""
 
 
 def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,6 +103,10 @@ def _attempt(
         request.__dict__, delivery.get("routing_key") or "", delivery.get("priority")
     )
     verdict = active.guard.admit(claim, give_up=lambda: active.stopping)
+    if verdict.refusal == "running" and not active.batched and delivery.get("redelivered"):
+        # A pool's child died and its parent put the message back: nobody else holds this claim.
+        active.ledger.release_crashed(claim.id, lease=active.guard.lease)
+        verdict = active.guard.admit(claim, give_up=lambda: active.stopping)
     if verdict.attempt is None:
         return _refused(active, task, request, claim, verdict)
     if verdict.crashes >= active.poison_limit:
@@ -114,6 +115,7 @@ def _attempt(
     if _tracks_start(task, request):
         _store_started(task, request)
     began = time.monotonic()
+    active.executing[claim.id] = (verdict.attempt, began)
     try:
         args, kwargs = _opened(task, args, kwargs)
         value = call(task, *args, **kwargs)
@@ -135,9 +137,17 @@ def _attempt(
     except Cancelled:
         _end(active, request, verdict, "cancelled", began, reason="cancelled while running")
         raise
-    except Exception as exc:
-        _end(active, request, verdict, "failed", began, error=exc)
+    except (Abandoned, WorkerShutdown, WorkerTerminate):
+        # The message goes back to its queue and is run again.
+        active.guard.ledger.release([claim.id], lease=active.guard.lease)
         raise
+    except BaseException as exc:
+        # A pool's child that is told to exit leaves the run's end to its parent, which knows why.
+        if active.batched or not isinstance(exc, SystemExit):
+            _end(active, request, verdict, "failed", began, error=exc)
+        raise
+    finally:
+        active.executing.pop(claim.id, None)
     if _RESENT in request.__dict__:
         _end(active, request, verdict, "retrying", began)
     else:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from ironbeat.execution import header
+from ironbeat.execution.attempt import describe
 from ironbeat.execution.custody import Delivery, DeliveryHooks, consumption
+from ironbeat.execution.interruption import Cancelled
 from ironbeat.execution.runtime import Runtime
+from ironbeat.runs.model import Outcome
 
 
 class LedgerHooks(DeliveryHooks):
@@ -44,3 +48,21 @@ class LedgerHooks(DeliveryHooks):
     def on_give_back(self, ids: Sequence[str]) -> None:
         """Release the claims of messages that return to their queues."""
         self._runtime.guard.release(ids)
+
+    def on_forced_end(self, id: str, error: BaseException) -> None:
+        """Record the end of a task whose process is about to be ended with it."""
+        attempt, began = self._runtime.executing.get(id, (None, 0.0))
+        if attempt is None:
+            return
+        cancelled = isinstance(error, Cancelled)
+        self._runtime.recorder.outcome(
+            Outcome(
+                id,
+                attempt,
+                "cancelled" if cancelled else "failed",
+                runtime=time.monotonic() - began,
+                error=None if cancelled else describe(error),
+                reason="cancelled while running; it did not end by itself" if cancelled else None,
+            )
+        )
+        self._runtime.recorder.flush()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from typing import Any
 
 import psutil
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state as worker_state
 
 import ironbeat
-from ironbeat.execution import deliveries, runtime
+from ironbeat.execution import deliveries, header, runtime
+from ironbeat.execution.attempt import describe
 from ironbeat.execution.bookkeeping import LedgerHooks
 from ironbeat.execution.custody import consumption, custodies
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.leases import Holder, Lease
+from ironbeat.runs.model import LedgerUnavailable, State
 from ironbeat.runs.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,9 @@ class Membership(bootsteps.StartStopStep):
         runtime.install(self.runtime)
         consumption.lease = self.lease.id
         consumption.hooks = LedgerHooks(self.runtime)
+        self._pid = os.getpid()
+        signals.task_revoked.connect(self._on_revoked)
+        signals.task_failure.connect(self._on_failure)
 
     def start(self, worker: Any) -> None:
         """Take the lease."""
@@ -98,6 +104,40 @@ class Membership(bootsteps.StartStopStep):
             if request is not None and request in worker_state.active_requests:
                 logger.info("run %s is interrupted, it was asked to stop", id)
                 request.terminate(self._worker.pool, signal="TERM")
+
+    def _on_revoked(
+        self, request: Any, terminated: bool = False, expired: bool = False, **_: Any
+    ) -> None:
+        """Record a run that Celery dropped: expired, revoked, or its child process killed."""
+        if terminated and self.runtime.batched:
+            return  # Its own attempt says so, when it has been interrupted.
+        state: State = "expired" if expired else "cancelled"
+        reason = "not started before it expired" if expired else "revoked"
+        own = header.read(request.__dict__)
+        try:
+            ended = self.runtime.ledger.end([request.id], state, reason, running=terminated)
+            if not ended and not terminated:
+                self.runtime.ledger.entomb(
+                    request.id,
+                    state,
+                    reason,
+                    task=request.task,
+                    queue=(request.delivery_info or {}).get("routing_key") or "",
+                    created_at=header.instant(own.get("created_at")),
+                )
+        except LedgerUnavailable as error:
+            logger.warning("end of run %s (%s) not recorded: %s", request.id, state, error)
+
+    def _on_failure(self, task_id: str, exception: BaseException, **_: Any) -> None:
+        """Record a run whose child process was killed for its hard limit, or died for good."""
+        if self.runtime.batched or os.getpid() != self._pid:
+            return  # Its own attempt says so.
+        try:
+            self.runtime.ledger.end(
+                [task_id], "failed", None, error=describe(exception), running=True
+            )
+        except LedgerUnavailable as error:
+            logger.warning("failure of run %s not recorded: %s", task_id, error)
 
     def _inherit(self, dead: Holder, runs: dict[str, int]) -> None:
         """Take a dead worker's work: its deliveries go back, what kills workers is buried."""

@@ -6,7 +6,7 @@ submits has none, and tasks called in it directly run as plain functions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.ledger import Ledger
@@ -29,6 +29,8 @@ class Runtime:
     poison_limit: int = 3
     result_bytes: int = 65536
     stopping: bool = False
+    # The executions of this process, for whoever has to end one by force: id to attempt and begin.
+    executing: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
 _current: Runtime | None = None

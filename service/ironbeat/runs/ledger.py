@@ -187,6 +187,10 @@ class Ledger:
                 None, lambda c: c.execute(SQL["release"], {"ids": sorted(ids), "lease": lease})
             )
 
+    def release_crashed(self, id: str, *, lease: str) -> None:
+        """A child process died with this run, its worker's lease goes on: count it, and release."""
+        self._with(None, lambda c: c.execute(SQL["release_crashed"], {"id": id, "lease": lease}))
+
     def settle(self, outcomes: Sequence[Outcome]) -> set[str]:
         """Record how attempts ended; returns the ids whose outcome was taken.
 

@@ -98,6 +98,11 @@ UPDATE ironbeat.runs SET state = 'published', attempt = attempt - 1, lease_id = 
     started_at = NULL
 WHERE id = ANY(%(ids)s) AND state = 'running' AND lease_id = %(lease)s
 
+-- release_crashed: the child process that held this claim died; its worker lives on
+UPDATE ironbeat.runs SET state = 'published', lease_id = NULL, worker = NULL, progress = NULL,
+    crashes = crashes + 1
+WHERE id = %(id)s AND state = 'running' AND lease_id = %(lease)s
+
 -- finish: the outcome of the attempt that holds the run, moved to the history; older ones are refused
 WITH input AS (
     SELECT * FROM json_to_recordset(%(outcomes)s::json) AS i (

@@ -15,11 +15,13 @@ from celery import chain, group
 from celery.result import AsyncResult
 from tests.processes import TESTS, Program, wait_for, worker
 
+from ironbeat.dispatch import TaskManager
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Run, RunNotFound
 from ironbeat.settings import Settings
 
 POOLS = {
+    "ironbeat": ("--pool", "custom", "--concurrency", "1"),
     "solo": ("--pool", "solo"),
     "threads": ("--pool", "threads", "--concurrency", "2"),
     "prefork": ("--pool", "prefork", "--concurrency", "2"),
@@ -70,6 +72,7 @@ def worked_shop(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = importlib.import_module("adopted")
+        monkeypatch.setenv("CELERY_CUSTOM_WORKER_POOL", "ironbeat.execution.pool:TaskPool")
         with worker("adopted", folder / "worker.log", *POOLS[request.param]) as program:
             yield Shop(module, traces, program)
 
@@ -180,3 +183,44 @@ def test_sensitive_arguments_are_sealed_everywhere(shop: Shop) -> None:
     run = shop.ended(sent.id)
     assert (run.argsrepr, run.kwargsrepr) == ("('ann',)", "{'password': '***'}")
     assert "sesame" not in str(run) + shop.program.output()
+
+
+def test_an_expired_run_ends_as_expired(shop: Shop) -> None:
+    late = shop.tasks.slow.apply_async((0, "late"), expires=-1)
+    assert shop.ended(late.id).state == "expired"
+    assert not shop.traces()
+
+
+def test_a_running_task_is_cancelled(shop: Shop, request: pytest.FixtureRequest) -> None:
+    pool = request.node.callspec.params["worked_shop"]
+    if pool in ("solo", "threads"):
+        pytest.skip("Celery cannot interrupt a task in this pool")
+    manager = TaskManager(shop.app)
+    id = manager.submit("adopted.slow", [20, "long"])
+    wait_for(lambda: shop.traces()["slow-begin long"])
+    wait_for(lambda: manager.status(id).state == "running")
+    assert manager.cancel(id) == "stopping"
+    assert shop.ended(id).state == "cancelled"
+    assert shop.tasks.add.delay(1, 1).get(timeout=15) == 2
+    assert "slow-end long" not in shop.traces()
+
+
+def test_a_hard_limit_ends_the_run_as_failed(shop: Shop, request: pytest.FixtureRequest) -> None:
+    pool = request.node.callspec.params["worked_shop"]
+    if pool in ("solo", "threads"):
+        pytest.skip("Celery has no hard limit in this pool")
+    if pool == "ironbeat":
+        pytest.skip("ends the worker: see test_pool.py")
+    sent = shop.tasks.slow.apply_async((20, "limited"), time_limit=1)
+    run = shop.ended(sent.id)
+    assert run.state == "failed"
+    assert run.error is not None and "TimeLimitExceeded" in run.error
+    assert shop.tasks.add.delay(1, 1).get(timeout=15) == 2
+
+
+def test_a_lost_child_costs_an_attempt(shop: Shop, request: pytest.FixtureRequest) -> None:
+    if request.node.callspec.params["worked_shop"] != "prefork":
+        pytest.skip("no child processes in this pool")
+    sent = shop.tasks.dies_once.delay()
+    run = shop.ended(sent.id)
+    assert (run.state, run.result, run.attempt, run.crashes) == ("succeeded", "alive", 2, 1)
