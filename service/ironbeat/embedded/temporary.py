@@ -32,11 +32,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def temporary_postgres(database: str = "ironbeat") -> Iterator[ServerProcess]:
+def temporary_postgres(
+    database: str = "ironbeat", *, durable: bool = False
+) -> Iterator[ServerProcess]:
     """A PostgreSQL with pgvector and an empty ``database``.
 
-    Its data survive :meth:`ServerProcess.kill`, though not a loss of power. The user of its
-    ``url`` may create further databases. Several servers may run at once.
+    Its data survive :meth:`ServerProcess.kill`, and a loss of power only if it is ``durable``: then
+    a commit waits for the disk, as it does in production. The user of its ``url`` may create
+    further databases. Several servers may run at once.
     """
     with _temporary_home("ironbeat-postgres-") as (home, account):
 
@@ -48,7 +51,7 @@ def temporary_postgres(database: str = "ironbeat") -> Iterator[ServerProcess]:
                 password=secrets.token_urlsafe(16),
                 database=database,
                 account=account,
-                durable=False,
+                durable=durable,
             )
             url = (
                 f"postgresql://{server.user}:{server.password}"
