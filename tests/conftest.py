@@ -95,13 +95,16 @@ def redis_url(redis_server: ServerProcess) -> str:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Settings]:
+def settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, redis_url: str
+) -> Iterator[Settings]:
     """The settings of an Ironbeat on ``database_url`` and ``redis_url``; this process uses them.
 
     Set further ones with ``monkeypatch.setenv("IRONBEAT_…")`` and ``get_settings.cache_clear()``;
     programs that a test starts inherit them.
     """
-    yield from _settings(tmp_path, database_url, redis_url)
+    # The test's own monkeypatch: with another one, what a test sets would be put back too late.
+    yield from _settings(monkeypatch, tmp_path, database_url, redis_url)
 
 
 @pytest.fixture(scope="module")
@@ -112,19 +115,21 @@ def module_settings(
     with redis_client.Redis.from_url(redis_server.url) as client:
         client.flushall()
     url = redis_server.url.rsplit("/", 1)[0]
-    yield from _settings(tmp_path_factory.mktemp("state"), module_database_url, url)
+    with pytest.MonkeyPatch.context() as patch:
+        yield from _settings(patch, tmp_path_factory.mktemp("state"), module_database_url, url)
 
 
-def _settings(state: Path, database_url: str, redis_url: str) -> Iterator[Settings]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("IRONBEAT_DATABASE_URL", database_url)
-        monkeypatch.setenv("IRONBEAT_BROKER_URL", f"{redis_url}/1")
-        monkeypatch.setenv("IRONBEAT_RESULT_BACKEND", f"{redis_url}/2")
-        monkeypatch.setenv("IRONBEAT_STATE_DIR", str(state))
-        monkeypatch.setenv("IRONBEAT_ENCRYPTION_KEY", Fernet.generate_key().decode())
-        get_settings.cache_clear()
-        yield get_settings()
-        database.dispose()
+def _settings(
+    monkeypatch: pytest.MonkeyPatch, state: Path, database_url: str, redis_url: str
+) -> Iterator[Settings]:
+    monkeypatch.setenv("IRONBEAT_DATABASE_URL", database_url)
+    monkeypatch.setenv("IRONBEAT_BROKER_URL", f"{redis_url}/1")
+    monkeypatch.setenv("IRONBEAT_RESULT_BACKEND", f"{redis_url}/2")
+    monkeypatch.setenv("IRONBEAT_STATE_DIR", str(state))
+    monkeypatch.setenv("IRONBEAT_ENCRYPTION_KEY", Fernet.generate_key().decode())
+    get_settings.cache_clear()
+    yield get_settings()
+    database.dispose()
     get_settings.cache_clear()
 
 

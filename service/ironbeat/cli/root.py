@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "monitor-cmd": ("monitor", WATCH),
     "runs": ("runs", SCHEDULES),
     "task": ("runs", SCHEDULES),
+    "schedule": ("schedule", SCHEDULES),
     "test": ("trial", SCHEDULES),
     "cancel": ("runs", REPAIR),
     "purge": ("queues", REPAIR),

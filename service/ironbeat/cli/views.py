@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
 
 HEALTH_STYLES = {"healthy": "bold green", "degraded": "bold yellow", "unhealthy": "bold red"}
+BROKEN = {"critical": "CRITICAL", "warning": "warning", "info": "not normal"}
 SEVERITY_STYLES = {"critical": "bold red", "warning": "red", "info": "yellow"}
 STATE_STYLES = {
     "succeeded": "green",
@@ -69,7 +70,7 @@ def limits(found: Sequence[Limit]) -> RenderableType:
             if limit.ok is None
             else Text("ok", style="green")
             if limit.ok
-            else Text(limit.severity, style=SEVERITY_STYLES[limit.severity])
+            else Text(BROKEN[limit.severity], style=SEVERITY_STYLES[limit.severity])
         )
         bound = f"{limit.bound} {limit.unit}".rstrip()
         rows.append((limit.title, figure(limit.value, limit.unit), bound, judged, limit.note))

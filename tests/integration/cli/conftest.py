@@ -11,6 +11,13 @@ from ironbeat.cli.root import app
 Run = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def _no_workload_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the platform's own tasks, queues and schedules, whatever this machine has installed."""
+    monkeypatch.setattr("ironbeat.workload.entry_points", lambda group: ())
+    monkeypatch.setattr("ironbeat.cli.workloads.entry_points", lambda group: ())
+
+
 @pytest.fixture
 def run() -> Iterator[Run]:
     """Run the command line in this process: ``run("runs", "--json", exit_status=0)``.

@@ -114,3 +114,30 @@ def test_the_monitor_outlives_a_database_that_is_down(settings, run, monkeypatch
     monkeypatch.setenv("IRONBEAT_DATABASE_URL", "postgresql://127.0.0.1:1/x")
     get_settings.cache_clear()
     assert "PostgreSQL: connection refused" in run("monitor")
+
+
+def test_a_run_that_waits_is_cancelled_and_an_ended_one_is_not(runs, run) -> None:
+    told = run("cancel", "bbbbbb", "--reason", "not needed", "--json")
+    assert told == {"id": "bbbbbb-waits", "state": "cancelled"}
+    found = run("task", "bbbbbb-waits", "--json")
+    assert (found["state"], found["reason"]) == ("cancelled", "not needed")
+    refused = run("cancel", "aaaaaa-passed", exit_status=ExitStatus.REFUSED)
+    assert "ended already: succeeded" in refused
+    run("cancel", "no-such-run", exit_status=ExitStatus.NOT_FOUND)
+
+
+def test_a_running_run_is_asked_to_stop(runs, run) -> None:
+    assert run("cancel", "cccccc-runs", "--json")["state"] == "stopping"
+    assert run("task", "cccccc-runs", "--json")["cancel_requested_at"] is not None
+
+
+def test_a_trial_that_nobody_answers_ends_in_time_and_leaves_nothing_behind(settings, run) -> None:
+    told = run("test", "--timeout", "0.5", "--json", exit_status=ExitStatus.TIMED_OUT)
+    assert "no answer within 500 ms; the task is now cancelled" in told["error"]
+    assert run("runs", "--state", "live", "--json") == []
+
+
+def test_a_trial_by_an_unknown_queue_names_those_there_are(settings, run) -> None:
+    told = run("test", "--queue", "no-such-queue", exit_status=ExitStatus.USAGE)
+    assert "'no-such-queue'" in told and "default" in told
+    assert run("runs", "--json") == []
