@@ -96,13 +96,12 @@ def schedule() -> None:
 def database(name: str | None = None) -> Iterator[psycopg.Connection[Any]]:
     """A connection; an unknown ``name`` becomes an error that suggests the one that was meant."""
     from ironbeat.database import connection
-    from ironbeat.schedules.planner import ScheduleNotFound as NotPlanned
     from ironbeat.schedules.store import ScheduleNotFound, listing
 
     with connection() as opened:
         try:
             yield opened
-        except (ScheduleNotFound, NotPlanned) as error:
+        except ScheduleNotFound as error:
             import difflib
 
             known = [each.name for each in listing(opened)]

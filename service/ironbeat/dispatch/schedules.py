@@ -35,7 +35,7 @@ def import_declared(app: Any) -> declared.Imported:
 def run_now(app: Any, name: str) -> str:
     """Run a schedule's task now, whatever its policies; returns the run's id.
 
-    Its next fires stay as they are. Raises :class:`ironbeat.schedules.planner.ScheduleNotFound`.
+    Its next fires stay as they are. Raises :class:`ironbeat.schedules.store.ScheduleNotFound`.
     """
     with database.connection(_url(app)) as connection:
         made = planner.fire_now(connection, name, lambda task: queue_of(app, task))
@@ -48,7 +48,7 @@ def backfill(
 ) -> list[str]:
     """Make the runs of all slots in ``[since, until)`` that never had one; returns their ids.
 
-    Raises :class:`ironbeat.schedules.planner.ScheduleNotFound`, and :class:`ValueError` when the
+    Raises :class:`ironbeat.schedules.store.ScheduleNotFound`, and :class:`ValueError` when the
     range holds more slots than ``limit`` or reaches into the future.
     """
     with database.connection(_url(app)) as connection:
