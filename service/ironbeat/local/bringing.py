@@ -114,7 +114,7 @@ def down(installation: Installation, progress: Progress, now: bool) -> None:
                 busy = any(each.group == "worker" for each in processes)
                 step.now(names + (" (a task is finished first; --now ends it)" if busy else ""))
 
-            supervisor.shut_down(waiting)
+            supervisor.shut_down(STORES, waiting)
             step.done("the data are kept; ./scripts/up goes on with them")
 
 
