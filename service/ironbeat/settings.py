@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import logging
 import os
 import re
@@ -27,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -197,6 +199,12 @@ class Settings(BaseSettings):
     api_port: Port = 8000
     api_workers: Count = 4
     api_timeout: Seconds = Field(120, description="Seconds an HTTP request may take.")
+    api_max_body_bytes: int = Field(
+        2 * 1024 * 1024, ge=1024, description="A larger HTTP request is refused."
+    )
+    monitoring_networks: str = Field(
+        "", description="Networks (CIDR, comma-separated) that may read /health and /metrics."
+    )
     flower_host: str = "127.0.0.1"
     flower_port: Annotated[Port, _names("FLOWER_PORT")] = 5555
 
@@ -227,6 +235,11 @@ class Settings(BaseSettings):
     def consumed_queues(self) -> tuple[str, ...] | None:
         """The names in ``worker_queues``; ``None`` for every queue of the enabled workloads."""
         return _listed(self.worker_queues) or None
+
+    @property
+    def monitors(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks in ``monitoring_networks``."""
+        return tuple(ipaddress.ip_network(part) for part in _listed(self.monitoring_networks))
 
     @classmethod
     def settings_customise_sources(
@@ -302,6 +315,16 @@ class Settings(BaseSettings):
             for key in value.get_secret_value().split(","):
                 if not _is_fernet_key(key):
                     raise ValueError("use 32 random bytes in URL-safe base64 (a Fernet key)")
+        return value
+
+    @field_validator("monitoring_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in _listed(value):
+            try:
+                ipaddress.ip_network(part)
+            except ValueError as error:
+                raise ValueError(f"{error}; use e.g. 10.0.0.0/24 or 10.0.0.5") from None
         return value
 
     @field_validator("workloads", "worker_queues")

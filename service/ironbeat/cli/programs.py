@@ -344,19 +344,9 @@ def api(
         _set_for_children("log_level", level)
         if logfile is not None:
             _set_for_children("log_file", str(logfile))
-        import uvicorn
+        from ironbeat.api import server
 
-        uvicorn.run(
-            "ironbeat.api:create_app",
-            factory=True,
-            host=address,
-            port=number,
-            workers=workers or settings.api_workers,
-            timeout_graceful_shutdown=settings.api_timeout,
-            log_config=None,
-            access_log=level == "DEBUG",
-            server_header=False,
-        )
+        server.run(settings, host=address, port=number, workers=workers)
 
 
 def _set_for_children(field: str, value: str) -> None:

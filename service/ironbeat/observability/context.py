@@ -59,7 +59,9 @@ def current() -> dict[str, Any]:
 def current_task() -> dict[str, Any]:
     """The task that runs on this thread, as its request and Ironbeat's header describe it."""
     state = sys.modules.get("celery._state")
-    task = state.get_current_task() if state is not None else None
+    # Another thread may just be importing it.
+    current_task_of = getattr(state, "get_current_task", None)
+    task = current_task_of() if current_task_of is not None else None
     if task is None:
         return {}
     request = task.request

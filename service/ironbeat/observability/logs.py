@@ -319,6 +319,8 @@ def event_of(record: logging.LogRecord) -> dict[str, Any]:
     else:
         fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         fields.pop("ironbeat", None)
+        # uvicorn's message again, coloured for a terminal.
+        fields.pop("color_message", None)
         found["event"] = record.msg
     for key, value in getattr(record, "ironbeat", {}).items():
         found.setdefault(key, value)
@@ -382,6 +384,7 @@ def configure(
     """
     global _handler
     if _handler is not None and not replace:
+        context.set_process(worker=worker)
         return _handler
     settings = settings or get_settings()
     context.set_process(program=program, worker=worker)

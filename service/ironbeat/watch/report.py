@@ -8,6 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -273,7 +274,15 @@ def measure(settings: Settings, read: _Ledger | None, lists: tuple[Queue, ...]) 
 
 def enabled_workloads(settings: Settings) -> tuple[tuple[Workload, ...], list[str]]:
     """The workloads that are switched on and load, and what is wrong with the others."""
-    names = settings.enabled_workloads
+    found, problems = _load_workloads(settings.enabled_workloads)
+    return found, list(problems)
+
+
+# What is installed does not change under a running process, and looking it up takes long.
+@lru_cache(maxsize=8)
+def _load_workloads(
+    names: tuple[str, ...] | None,
+) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
     found: list[Workload] = []
     problems: list[str] = []
     # One by one: a workload that does not load must not hide the others.
@@ -282,7 +291,7 @@ def enabled_workloads(settings: Settings) -> tuple[tuple[Workload, ...], list[st
             found.extend(discover([name]))
         except WorkloadError as error:
             problems.append(str(error))
-    return tuple(found), problems
+    return tuple(found), tuple(problems)
 
 
 def queue_names(

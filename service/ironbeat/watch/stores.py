@@ -28,6 +28,9 @@ from ironbeat.settings import Settings
 
 Answer = TypeVar("Answer")
 
+#: What :func:`broker` and its calls raise.
+BROKER_ERRORS: tuple[type[Exception], ...] = (redis.exceptions.RedisError, OSError)
+
 
 @contextmanager
 def deadline(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
