@@ -62,6 +62,7 @@ PLACES = frozenset(
         "IRONBEAT_BIN",
         "IRONBEAT_LOCAL_PROGRAMS",
         "IRONBEAT_PIDFILE",
+        "IRONBEAT_PID_DIR",
         "IRONBEAT_STOP_SECONDS",
         "IRONBEAT_USER",
         "IRONBEAT_WORKER_PROCESSES",

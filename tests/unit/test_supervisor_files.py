@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from supervisor.options import ServerOptions
 
-from ironbeat.settings import Settings
+from ironbeat.settings import Settings, unknown_names
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "supervisor").rglob("*.conf"))
@@ -172,3 +172,7 @@ def test_every_name_used_is_explained(places: dict[str, str]) -> None:
     explained = (ROOT / "supervisor" / "supervisord.conf").read_text()
     for name in places:
         assert f";   {name} " in explained
+
+
+def test_no_name_of_a_place_counts_as_a_mistyped_setting(places: dict[str, str]) -> None:
+    assert unknown_names(places) == {}

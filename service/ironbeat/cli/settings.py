@@ -21,7 +21,7 @@ def settings(
     as_json: JsonFlag = False,
 ) -> None:
     """Show every setting, its value and where it comes from; secrets are masked."""
-    from ironbeat.settings import describe, get_settings
+    from ironbeat.settings import describe, get_settings, unknown_names
 
     found = list(describe(get_settings()))
     if name:
@@ -47,3 +47,6 @@ def settings(
             ],
         ),
     )
+    for mistyped, nearest in unknown_names().items():
+        meant = f"; did you mean {nearest}?" if nearest else ""
+        typer.echo(f"{mistyped} is set, but there is no such setting{meant}", err=True)

@@ -34,6 +34,12 @@ def test_one_setting_is_found_by_any_of_its_names(run, monkeypatch) -> None:
     assert "'no_such_thing'" in told
 
 
+def test_a_mistyped_name_is_told(run, monkeypatch) -> None:
+    monkeypatch.setenv("IRONBEAT_WORKER_COUNTS", "3")
+    told = "IRONBEAT_WORKER_COUNTS is set, but there is no such setting"
+    assert f"{told}; did you mean IRONBEAT_WORKER_COUNT?" in run("settings")
+
+
 @pytest.mark.parametrize(
     ("environment", "named"),
     [
