@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from ironbeat.settings import get_settings
 
@@ -112,7 +113,13 @@ def connection(url: str | None = None) -> Iterator[psycopg.Connection[Any]]:
             raw.autocommit = True
         yield raw
     except BaseException:
-        if raw.closed or raw.broken:
+        # What a signal raised (a time limit, say) came out of the middle of a statement, which the
+        # server would go on with, holding its locks.
+        under_way = raw.info.transaction_status == TransactionStatus.ACTIVE
+        if under_way:
+            with suppress(psycopg.Error):
+                raw.cancel_safe(timeout=CONNECT_TIMEOUT_SECONDS)
+        if raw.closed or raw.broken or under_way:
             pooled.invalidate()
         raise
     finally:
