@@ -23,7 +23,7 @@ CHUNK_USERS = 20_000
 SHARES: Mapping[str, int] = {
     "customer_queue": 20,
     "service_chats": 100,
-    "expert_chats": 100,
+    "expert_chats": 60,
     "tasks": 100,
     "coupons": 100,
     "invitation_codes": 50,

@@ -85,7 +85,7 @@ WITH conversations AS (
     FROM generate_series(%(first)s + 1, %(last)s) AS i
     JOIN marketplace.task_experts AS e
         ON e.user_id = 1 + 50 * floor(pg_temp.pick(i, 9) * ((%(last)s - 1) / 50 + 1))::bigint
-    WHERE mod(i, 4) IN (1, 2) AND mod(i, 50) <> 1 AND mod(i, 100) < %(share)s
+    WHERE mod(i, 4) <> 0 AND mod(i, 50) <> 1 AND mod(i, 100) < %(share)s
 ), opened AS (
     INSERT INTO marketplace.chats (customer_id, expert_id, status, opened_at, ended_at, end_reason,
         last_activity_at, idle_limit, warn_before)
