@@ -57,12 +57,12 @@ def configure(app: Celery, settings: Settings, found: Sequence[Workload]) -> Non
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
-            "visibility_timeout": 60,
+            # Of consumers that renew nothing; a worker's deliveries have a lease_timeout instead.
+            "visibility_timeout": 3600,
             "socket_connect_timeout": 2,
             "socket_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,
-            "queue_order_strategy": "priority",
             "max_retries": 1,
             "interval_start": 0,
             "interval_max": 0.2,

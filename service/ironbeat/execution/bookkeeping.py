@@ -46,8 +46,8 @@ class LedgerHooks(DeliveryHooks):
         self._runtime.recorder.flush()
 
     def on_give_back(self, ids: Sequence[str]) -> None:
-        """Release the claims of messages that return to their queues."""
-        self._runtime.guard.release(ids)
+        """Release the claims of messages that return to their queues; they stay if that fails."""
+        self._runtime.guard.withdraw(ids)
 
     def on_forced_end(self, id: str, error: BaseException) -> None:
         """Record the end of a task whose process is about to be ended with it."""

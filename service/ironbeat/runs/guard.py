@@ -85,3 +85,16 @@ class Guard:
                 self.ledger.release(granted, lease=self.lease)
             except LedgerUnavailable as error:
                 logger.warning("claims not given back, they lapse with the lease: %s", error)
+
+    def withdraw(self, ids: Sequence[str]) -> None:
+        """Give back the claims of messages that are about to return to their queues.
+
+        Raises :class:`LedgerUnavailable`; then they are still claimed, and whoever took such a
+        message from its queue would drop it as a copy.
+        """
+        with self._lock:
+            claimed = [k for k, v in self._held.items() if k[0] in ids and v.attempt is not None]
+        self.ledger.release([k[0] for k in claimed], lease=self.lease)
+        with self._lock:
+            for found in claimed:
+                self._held.pop(found, None)
