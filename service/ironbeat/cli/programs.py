@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,9 @@ from ironbeat.cli import pidfile as pidfiles
 from ironbeat.cli.failures import CommandError, ExitStatus
 
 OWN_POOL = "ironbeat.execution.pool:TaskPool"
+SCHEDULER = "ironbeat.schedules.beat:Scheduler"
+# What supervisord calls the processes of its program `worker`.
+_SUPERVISED = re.compile(r"worker_(\d+)")
 
 app = typer.Typer()
 
@@ -70,11 +74,11 @@ def node_name(name: str | None, host: str, *, environment: Any = os.environ, pid
     """
     if name and "@" in name:
         return name
-    if name and name.isdigit():
-        name = f"worker-{int(name):02d}"
-    if not name:
-        supervised = environment.get("SUPERVISOR_PROCESS_NAME", "")
-        name = supervised.replace("_", "-") if supervised else f"worker-{pid}"
+    name = name or environment.get("SUPERVISOR_PROCESS_NAME") or f"worker-{pid}"
+    supervised = _SUPERVISED.fullmatch(name)
+    number = supervised[1] if supervised else name
+    if number.isdigit():
+        name = f"worker-{int(number):02d}"
     return f"{name}@{host}"
 
 
@@ -179,7 +183,6 @@ def worker(
             queues=wanted or None,
             loglevel=level,
             optimization="fair",
-            prefetch_multiplier=settings.worker_prefetch_multiplier,
             without_gossip=True,
             without_mingle=True,
             quiet=True,
@@ -216,7 +219,8 @@ def beat(
         from ironbeat.observability.logs import hook_celery
 
         hook_celery()
-        current_app().Beat(loglevel=level, quiet=True).run()
+        # Named here too: an application that was adopted keeps its own configuration.
+        current_app().Beat(scheduler=SCHEDULER, loglevel=level, quiet=True).run()
 
 
 @app.command()

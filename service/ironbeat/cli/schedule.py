@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,8 +13,8 @@ import typer
 
 from ironbeat.cli.application import application
 from ironbeat.cli.confirmation import confirm
-from ironbeat.cli.failures import CommandError, ExitStatus, not_found
-from ironbeat.cli.output import JsonFlag, duration, moment, show, table
+from ironbeat.cli.failures import CommandError, ExitStatus, not_found, without_secrets
+from ironbeat.cli.output import JsonFlag, duration, moment, plain, show, table
 from ironbeat.cli.when import ACCEPTED, span
 
 if TYPE_CHECKING:
@@ -574,14 +574,63 @@ def remove(
 
 
 @app.command("import")
-def import_schedules(as_json: JsonFlag = False) -> None:
-    """Bring in what the workloads declare; what an operator edited stays as it is."""
+def import_schedules(
+    django: Annotated[
+        bool, typer.Option("--django", help="Take over the tables of django-celery-beat instead.")
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="IRONBEAT_DJANGO_URL",
+            help="With --django: that database, if it is not Ironbeat's own. Others can read a "
+            "command line: give a URL with a password by the variable.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --django: only tell what would be added.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring in what code declares (workloads, `beat_schedule`); what an operator edited stays."""
+    if django:
+        _import_django(url, dry_run, as_json)
+        return
+    if dry_run:
+        raise CommandError(
+            "--dry-run goes with --django",
+            "An import of what code declares may be repeated.",
+            ExitStatus.USAGE,
+        )
     from ironbeat.dispatch.schedules import import_declared
 
-    done = import_declared(application())
+    found = import_declared(application())
+    fields = plain(found.done) | {"notes": found.notes, "refused": found.refused}
+    lines = [*found.done.sentences(), *_losses(found.notes, found.refused)]
+    lines.append(f"{len(found.done.unchanged)} schedules stay as they were.")
+    show(fields, as_json, lambda: "\n".join(lines))
+    if found.refused:
+        raise typer.Exit(ExitStatus.FAILED)
 
-    def render() -> RenderableType:
-        told = done.sentences()
-        return "\n".join([*told, f"{len(done.unchanged)} schedules stay as they were."])
 
-    show(done, as_json, render)
+def _import_django(url: str | None, dry_run: bool, as_json: bool) -> None:
+    from ironbeat.dispatch.schedules import take_over_django
+    from ironbeat.schedules.imports import ImportProblem
+
+    try:
+        found = take_over_django(application(), url, dry_run=dry_run)
+    except ImportProblem as error:
+        raise CommandError(
+            without_secrets(str(error)), "Nothing was changed.", ExitStatus.USAGE
+        ) from error
+    verb = "would be added" if dry_run else "added"
+    lines = [f"schedule {name}: {verb}" for name in found.added]
+    lines += [f"schedule {name}: left alone, it is there already" for name in found.present]
+    lines += _losses(found.notes, found.refused)
+    show(found, as_json, lambda: "\n".join(lines) or "There are no schedules to take over.")
+    if found.refused:
+        raise typer.Exit(ExitStatus.FAILED)
+
+
+def _losses(notes: Mapping[str, Sequence[str]], refused: Mapping[str, str]) -> list[str]:
+    told = [f"schedule {name}: {note}" for name, lost in notes.items() for note in lost]
+    return told + [f"schedule {name}: REFUSED, {reason}" for name, reason in refused.items()]

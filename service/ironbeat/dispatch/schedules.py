@@ -3,33 +3,87 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
 from ironbeat import database
 from ironbeat.runs.model import Message
-from ironbeat.schedules import declared, planner
+from ironbeat.schedules import declared, imports, planner, store
 from ironbeat.submission import BROKER_ERRORS
 
 logger = logging.getLogger(__name__)
 
 
-def import_declared(app: Any) -> declared.Imported:
-    """Bring the schedules of the platform and of every workload switched on into the database.
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What an import of declared schedules did.
 
-    Raises :class:`ironbeat.schedules.definition.DefinitionError`, having changed nothing, when a
+    ``notes`` and ``refused``: what was lost of entries of an adopted application's
+    ``beat_schedule``, and which of them could not be translated, by name.
+    """
+
+    done: declared.Imported
+    notes: Mapping[str, Sequence[str]]
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What was taken over from another scheduler's tables.
+
+    ``added`` are new, ``present`` were left alone as a schedule of that name is there already;
+    ``notes`` and ``refused`` as :class:`Declared` has them.
+    """
+
+    added: Sequence[str]
+    present: Sequence[str]
+    notes: Mapping[str, Sequence[str]]
+    refused: Mapping[str, str]
+
+
+def import_declared(app: Any) -> Declared:
+    """Bring in the schedules that code declares: the platform's, the workloads', the application's.
+
+    An adopted application declares its own in ``beat_schedule``. Raises
+    :class:`ironbeat.schedules.definition.DefinitionError`, having changed nothing, when a
     declaration is wrong or names a task that does not exist.
     """
     app.loader.import_default_modules()
     context = app.ironbeat
+    specs = {workload.name: list(workload.schedules) for workload in context.workloads}
+    found = imports.from_beat_schedule(app.conf.beat_schedule or {}, timezone=str(app.timezone))
+    if found.specs:
+        specs.setdefault(app.main or "application", []).extend(found.specs)
     with database.connection(_url(app)) as connection:
-        return declared.bring_in(
-            connection,
-            {workload.name: workload.schedules for workload in context.workloads},
-            timezone=context.settings.timezone,
-            tasks=app.tasks,
+        done = declared.bring_in(
+            connection, specs, timezone=context.settings.timezone, tasks=app.tasks
         )
+    return Declared(done, found.notes, found.refused)
+
+
+def take_over_django(app: Any, url: str | None = None, *, dry_run: bool = False) -> TakenOver:
+    """Add the schedules of django-celery-beat's tables as the operator's own.
+
+    ``url`` is the Django project's database (default: Ironbeat's own); it is only read. May be
+    repeated. Raises :class:`ironbeat.schedules.imports.ImportProblem`.
+    """
+    app.loader.import_default_modules()
+    timezone = app.ironbeat.settings.timezone
+    found = imports.from_django(url or _url(app), timezone=timezone)
+    notes = {name: list(lost) for name, lost in found.notes.items()}
+    for spec in found.specs:
+        if spec.task not in app.tasks:
+            notes.setdefault(spec.name, []).append(f"no task is named {spec.task!r} here")
+    with database.connection(_url(app)) as connection:
+        if dry_run:
+            there = {each.name for each in store.listing(connection)}
+            added = [spec.name for spec in found.specs if spec.name not in there]
+            present = [spec.name for spec in found.specs if spec.name in there]
+        else:
+            added, present = imports.take_over(connection, found, timezone=timezone)
+    return TakenOver(added, present, notes, found.refused)
 
 
 def run_now(app: Any, name: str) -> str:

@@ -1,4 +1,7 @@
+import sqlite3
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +10,23 @@ from ironbeat.cli.failures import ExitStatus
 
 ECHO = ["--task", "ironbeat.echo", "--args", '["hello"]']
 PRUNE = "ironbeat-prune-daily"
+PROJECTS = Path(__file__).parents[2] / "projects"
+
+# What `manage.py migrate django_celery_beat` makes, as far as these rows need it.
+DJANGO_TABLES = """
+CREATE TABLE django_celery_beat_intervalschedule (id INTEGER PRIMARY KEY, every INT, period TEXT);
+CREATE TABLE django_celery_beat_periodictask (
+    id INTEGER PRIMARY KEY, name TEXT, task TEXT, args TEXT, kwargs TEXT, queue TEXT,
+    exchange TEXT, routing_key TEXT, expires TEXT, enabled BOOL, last_run_at TEXT,
+    total_run_count INT, date_changed TEXT, description TEXT, crontab_id INT, interval_id INT,
+    solar_id INT, one_off BOOL, start_time TEXT, priority INT, headers TEXT, clocked_id INT,
+    expire_seconds INT);
+INSERT INTO django_celery_beat_intervalschedule VALUES (1, 5, 'minutes');
+INSERT INTO django_celery_beat_periodictask (id, name, task, args, kwargs, enabled, interval_id,
+    one_off, headers) VALUES
+    (1, 'clean-up', 'ironbeat.echo', '["x"]', '{}', 1, 1, 0, '{}'),
+    (2, 'unknown', 'shop.gone', '[]', '{}', 1, 1, 0, '{}');
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -188,3 +208,43 @@ def test_what_cannot_import_is_told_not_thrown(run, monkeypatch) -> None:
     monkeypatch.setattr(app, "current_app", lambda: broken)
     told = run("schedule", "import", exit_status=ExitStatus.SETTINGS)
     assert "no_such_tasks" in told
+
+
+def test_the_schedules_of_an_adopted_application_come_in_with_its_tasks(
+    run, monkeypatch, settings
+) -> None:
+    from ironbeat.settings import get_settings
+
+    monkeypatch.syspath_prepend(str(PROJECTS / "orders"))
+    monkeypatch.setenv("ORDERS_BROKER", settings.broker_url.get_secret_value())
+    monkeypatch.setenv("ORDERS_BACKEND", settings.result_backend.get_secret_value())
+    monkeypatch.setenv("IRONBEAT_APP", "orders.app:app")
+    get_settings.cache_clear()
+    created = run("schedule", "import", "--json")["created"]
+    assert {"collect-payments", "close-shop", PRUNE} <= set(created)
+    found = run("schedule", "show", "report", "--json")
+    assert (found["expression"], found["timezone"]) == ("30 3 * * mon-fri", "Europe/Berlin")
+    assert (found["task"], found["expires_seconds"]) == ("orders.report", 600)
+    assert run("schedule", "import", "--json")["created"] == []
+    assert run("schedule", "run", "remind", "--json")["schedule"] == "remind"
+    sys.modules.pop("orders.app")
+
+
+def test_the_tables_of_django_celery_beat_are_taken_over_once(run, tmp_path) -> None:
+    url = f"sqlite:///{tmp_path / 'django.sqlite'}"
+    with sqlite3.connect(tmp_path / "django.sqlite") as django:
+        django.executescript(DJANGO_TABLES)
+    told = run("schedule", "import", "--django", "--url", url, "--dry-run", "--json")
+    assert told["added"] == ["clean-up", "unknown"]
+    assert run("schedule", "list", "--json") == []
+    told = run("schedule", "import", "--django", "--url", url, "--json")
+    assert told["notes"]["unknown"] == ["no task is named 'shop.gone' here"]
+    assert run("schedule", "show", "clean-up", "--json")["described"] == "every 5 minutes"
+    again = run("schedule", "import", "--django", "--url", url, "--json")
+    assert (again["added"], again["present"]) == ([], ["clean-up", "unknown"])
+
+
+def test_a_database_without_those_tables_is_told(run) -> None:
+    told = run("schedule", "import", "--django", exit_status=ExitStatus.USAGE)
+    assert "django_celery_beat_periodictask" in told
+    run("schedule", "import", "--dry-run", exit_status=ExitStatus.USAGE)

@@ -17,6 +17,7 @@ from ironbeat.cli.programs import node_name
         ("3", {}, "worker-03@h"),
         ("12", {}, "worker-12@h"),
         ("models-1", {}, "models-1@h"),
+        ("worker_04", {}, "worker-04@h"),
         ("a@elsewhere", {}, "a@elsewhere"),
         (None, {"SUPERVISOR_PROCESS_NAME": "worker_07"}, "worker-07@h"),
         (None, {}, "worker-4711@h"),
