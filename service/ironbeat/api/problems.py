@@ -6,9 +6,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from ironbeat.runs.model import LedgerUnavailable, RunNotFound
@@ -97,6 +99,18 @@ def install(app: FastAPI) -> None:
     async def no_ledger(_: Request, error: LedgerUnavailable) -> JSONResponse:
         logger.warning("request refused: %s", error)
         return response(503, "PostgreSQL cannot be reached; nothing was changed.")
+
+    @app.exception_handler(psycopg.OperationalError)
+    @app.exception_handler(psycopg.InterfaceError)
+    @app.exception_handler(SQLAlchemyError)
+    async def no_database(_: Request, error: Exception) -> JSONResponse:
+        logger.warning("request refused: %s", error)
+        return response(503, "PostgreSQL cannot be reached, or does not answer in time.")
+
+    @app.exception_handler(psycopg.errors.UndefinedTable)
+    @app.exception_handler(psycopg.errors.InvalidSchemaName)
+    async def no_tables(_: Request, error: Exception) -> JSONResponse:
+        return response(503, "The database is not migrated: run `ironbeat db upgrade`.")
 
     @app.exception_handler(WorkloadError)
     async def no_workload(_: Request, error: WorkloadError) -> JSONResponse:
