@@ -119,6 +119,36 @@ def test_flower_never_runs_without_a_password(settings, run) -> None:
     assert "FLOWER_BASIC_AUTH" in run("flower", exit_status=ExitStatus.SETTINGS)
 
 
+def test_the_api_serves_from_this_process_and_stops(start, run, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("IRONBEAT_API_TOKEN", "t0ken-of-this-test-only")
+    port, pidfile = free_port(), tmp_path / "api.pid"
+    api = start("api", "--port", str(port), "--workers", "2", "--pidfile", str(pidfile))
+
+    def answer(path: str) -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    eventually(lambda: answer("/metrics") == 200)
+    # No worker and no beat: unhealthy, and said so.
+    assert answer("/health") == 503
+    assert answer("/api/runs") == 401
+    assert pidfile.read_text().strip() == str(api.pid)
+    assert "t0ken-of-this-test-only" not in " ".join(psutil.Process(api.pid).cmdline())
+    api.send_signal(signal.SIGTERM)
+    assert api.wait(30) == 0
+    assert not pidfile.exists()
+
+
+def test_the_api_never_runs_without_a_token(settings, run) -> None:
+    told = run("api", "--port", str(free_port()), exit_status=ExitStatus.SETTINGS)
+    assert "IRONBEAT_API_TOKEN" in told
+
+
 @pytest.mark.parametrize("program", ["flower", "api"])
 def test_a_taken_port_is_named_with_the_setting_that_changes_it(
     settings, run, monkeypatch, program
