@@ -130,7 +130,11 @@ def guard_task(task: Any) -> None:
 
 
 def create_app(settings: Settings | None = None) -> Platform:
-    """The platform's application with every enabled workload's tasks, queues and routes."""
+    """The platform's application with every enabled workload's tasks, queues and routes.
+
+    The task modules are imported, so that a submission of an unknown task, or with arguments that
+    do not fit, is refused where it is made. Raises :class:`ironbeat.workload.WorkloadError`.
+    """
     settings = settings or get_settings()
     found = (housekeeping.workload, *workloads.discover(settings.enabled_workloads))
     app = Platform("ironbeat", set_as_current=False)
@@ -140,6 +144,10 @@ def create_app(settings: Settings | None = None) -> Platform:
     app.set_current()
     logs.hook_celery()
     sentry.hook_celery(monitored, settings)
+    try:
+        app.loader.import_default_modules()
+    except Exception as error:
+        raise workloads.WorkloadError(f"the tasks cannot be imported: {error!r}") from error
     return app
 
 
