@@ -96,7 +96,6 @@ SCENARIOS: dict[str, Scenario] = {
 
 def run(name: str, suite: Suite, *, submissions: int = SUBMISSIONS) -> Account:
     """Put load on a suite, break it, let it recover, and account for everything."""
-    traced_before = suite.traces.read_text()
     load = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.load", str(submissions), str(PER_SECOND),
          str(TASK_SECONDS)],
@@ -114,7 +113,6 @@ def run(name: str, suite: Suite, *, submissions: int = SUBMISSIONS) -> Account:
     # Slots that came due just before `until` may still be running.
     time.sleep(3)
     traces = Traces.read(suite.traces)
-    del traced_before
     pause = traces.longest_pause(fault_at, until)
     return reckon(name, url, traces, submitted, until - 5, recovery, pause)
 

@@ -95,6 +95,7 @@ class Ledger:
     def _record(connection: Connection, runs: Sequence[NewRun]) -> None:
         oldest, newest = _window(run.created_at for run in runs)
         with connection.transaction(), connection.pipeline():
+            connection.execute(SQL["unhurried"])
             connection.execute(SQL["record"], {"runs": _json(runs)})
             connection.execute(
                 SQL["forget_ended"],
@@ -132,6 +133,8 @@ class Ledger:
         searched = {"ids": ids, "oldest": oldest, "newest": newest}
         with connection.transaction():
             with connection.pipeline():
+                # A claim lost with the server is claimed again; its outcome is what must last.
+                connection.execute(SQL["unhurried"])
                 claimed = connection.execute(
                     SQL["claim"],
                     {

@@ -38,6 +38,9 @@ WHERE r.id = ANY(%(ids)s) AND h.id = r.id
     AND h.created_at BETWEEN %(oldest)s AND %(newest)s
     AND r.state IN ('published', 'running') AND (r.lease_id IS NULL OR r.lease_id = %(lease)s)
 
+-- unhurried: this transaction's commit need not have reached the disk when it returns
+SET LOCAL synchronous_commit = off
+
 -- mark_published: the broker has these; what was claimed meanwhile is left alone
 UPDATE ironbeat.runs
 SET state = CASE state WHEN 'pending' THEN 'published' ELSE state END,
