@@ -183,6 +183,7 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], Callable[[BaseException], CommandErr
         (
             "ironbeat.schedules.store.ScheduleExists",
             "ironbeat.schedules.store.ScheduleDeclared",
+            "ironbeat.runs.replay.NotReplayable",
         ),
         _refused,
     ),

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schedule": ("schedule", SCHEDULES),
     "test": ("trial", SCHEDULES),
     "cancel": ("runs", REPAIR),
+    "retry": ("runs", REPAIR),
     "purge": ("queues", REPAIR),
     "worker": ("programs", PROGRAMS),
     "beat": ("programs", PROGRAMS),

@@ -302,3 +302,34 @@ def cancel(
         "stopping": f"Run {run.id} is asked to stop; `ironbeat task {run.id}` shows when it has.",
     }
     show({"id": run.id, "state": state}, as_json, lambda: words_of[state])
+
+
+@app.command()
+def retry(
+    id: RunId,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also a run that succeeded, if its message is kept.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for its end; print the result.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="With --wait: at most so many seconds.")
+    ] = 900.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run an ended run again with the same arguments, as a new run; the old one stays as it is."""
+    from ironbeat.cli.outcome import print_outcome
+    from ironbeat.dispatch import TaskManager
+
+    manager = TaskManager()
+    former = find_run(manager.ledger, id)
+    made = manager.replay(former.id, succeeded_too=again)
+    if wait:
+        print_outcome(manager, made, timeout, as_json)
+        return
+    show(
+        {"id": made, "replays": former.id},
+        as_json,
+        lambda: f"Run {made} repeats {former.id}; `ironbeat task {made}` shows it.",
+    )

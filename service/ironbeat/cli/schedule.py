@@ -462,29 +462,10 @@ def run(
             lambda: f"Run {id} of {name} is on its way; `ironbeat task {id}` shows it.",
         )
         return
-    _print_outcome(celery, id, timeout, as_json)
-
-
-def _print_outcome(celery: Any, id: str, timeout: float, as_json: bool) -> None:
-    from celery.exceptions import TimeoutError as ResultTimeout
-
-    from ironbeat.cli.runs import run_details, run_fields
+    from ironbeat.cli.outcome import print_outcome
     from ironbeat.dispatch import TaskManager
-    from ironbeat.execution.attempt import RunFailed
 
-    manager = TaskManager(celery)
-    try:
-        manager.result(id, timeout)
-    except RunFailed:
-        pass  # Told below, with its traceback.
-    except ResultTimeout as error:
-        raise CommandError(
-            str(error), f"It goes on; `ironbeat task {id}` shows it.", ExitStatus.TIMED_OUT
-        ) from error
-    ended = manager.status(id)
-    show(run_fields(ended), as_json, lambda: run_details(ended))
-    if ended.state != "succeeded":
-        raise typer.Exit(ExitStatus.FAILED)
+    print_outcome(TaskManager(celery), id, timeout, as_json)
 
 
 @app.command("next")

@@ -22,6 +22,7 @@ from ironbeat import database, queries
 from ironbeat.execution.attempt import RunFailed
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Run, RunNotFound
+from ironbeat.runs.replay import again
 from ironbeat.submission import BROKER_ERRORS, GRACE_SECONDS, SENDING, Sending, hold_for
 
 logger = logging.getLogger(__name__)
@@ -267,6 +268,19 @@ class TaskManager:
             self._interrupt(id, asked[id])
             return "stopping"
         return self.ledger.get(id).state
+
+    def replay(self, id: str, *, succeeded_too: bool = False) -> str:
+        """Run an ended run's task again with the same arguments; returns the new run's id.
+
+        The new run names the old one as its parent, which stays as it ended. Raises
+        :class:`ironbeat.runs.model.RunNotFound`, and :class:`ironbeat.runs.replay.NotReplayable`
+        for a run that has not ended, that succeeded (unless ``succeeded_too``), or whose message
+        is not kept.
+        """
+        run = again(self.ledger.get(id), id=str(uuid4()), succeeded_too=succeeded_too)
+        self.ledger.create([run])
+        self._publish([run])
+        return run.id
 
     def _interrupt(self, id: str, worker: str | None) -> None:
         """Tell the worker at once; should the message not arrive, its lease's renewal does."""

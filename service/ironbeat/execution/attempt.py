@@ -132,10 +132,26 @@ def _attempt(
         if exc.requeue:
             active.guard.ledger.release([claim.id], lease=active.guard.lease)
         else:
-            _end(active, request, verdict, "dead", began, reason=f"rejected: {exc.reason!r}")
+            _end(
+                active,
+                request,
+                verdict,
+                "dead",
+                began,
+                claim=claim,
+                reason=f"rejected: {exc.reason!r}",
+            )
         raise
     except Cancelled:
-        _end(active, request, verdict, "cancelled", began, reason="cancelled while running")
+        _end(
+            active,
+            request,
+            verdict,
+            "cancelled",
+            began,
+            claim=claim,
+            reason="cancelled while running",
+        )
         raise
     except (Abandoned, WorkerShutdown, WorkerTerminate):
         # The message goes back to its queue and is run again.
@@ -144,7 +160,7 @@ def _attempt(
     except BaseException as exc:
         # A pool's child that is told to exit leaves the run's end to its parent, which knows why.
         if active.batched or not isinstance(exc, SystemExit):
-            _end(active, request, verdict, "failed", began, error=exc)
+            _end(active, request, verdict, "failed", began, claim=claim, error=exc)
         raise
     finally:
         active.executing.pop(claim.id, None)
@@ -194,6 +210,7 @@ class RunFailed(Exception):
 
 def _bury(active: runtime.Runtime, task: Any, request: Any, claim: Claim, verdict: Verdict) -> None:
     reason = f"its worker died {verdict.crashes} times while running it"
+    active.ledger.keep_message(claim.id, message_json(request, claim))
     active.ledger.end([claim.id], "dead", reason, error=reason, running=True)
     task.backend.mark_as_failure(
         claim.id,
@@ -239,6 +256,7 @@ def _end(
     state: State,
     began: float,
     *,
+    claim: Claim | None = None,
     result: str | None = None,
     error: BaseException | None = None,
     reason: str | None = None,
@@ -264,6 +282,8 @@ def _end(
             reason=reason,
             retries=retries,
             replacements=replacements,
+            # Of a durable run the ledger has it already.
+            message=message_json(request, claim) if claim and not claim.durable else None,
         )
     )
     if not active.batched:

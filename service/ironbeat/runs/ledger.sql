@@ -110,12 +110,12 @@ WHERE id = %(id)s AND state = 'running' AND lease_id = %(lease)s
 WITH input AS (
     SELECT * FROM json_to_recordset(%(outcomes)s::json) AS i (
         id text, attempt integer, state text, runtime double precision, age double precision,
-        result text, error text, traceback text, reason text)
+        result text, error text, traceback text, reason text, message text)
 ), ended AS (
     DELETE FROM ironbeat.runs r USING input i
     WHERE r.id = i.id AND r.attempt = i.attempt AND r.state = 'running'
     RETURNING r.*, i.state AS new_state, i.result AS new_result, i.error AS new_error,
-        i.traceback AS new_traceback, i.reason AS new_reason,
+        i.traceback AS new_traceback, i.reason AS new_reason, i.message AS new_message,
         clock_timestamp() - make_interval(secs => i.age) AS new_ended_at,
         make_interval(secs => i.runtime) AS new_runtime
 )
@@ -128,7 +128,7 @@ SELECT id, created_at, task, workload, queue, priority, new_state, durable, sche
     schedule_name, scheduled_for, idempotency_key, parent_id, root_id, group_id, eta, expires_at,
     published_at, greatest(new_ended_at - new_runtime, created_at), new_ended_at, attempt, retries,
     replacements, crashes, lease_id, worker, argsrepr, kwargsrepr,
-    CASE WHEN new_state <> 'succeeded' THEN message END, progress, new_result::json, new_error,
+    CASE WHEN new_state <> 'succeeded' THEN coalesce(message, new_message::json) END, progress, new_result::json, new_error,
     new_traceback, new_reason, attempts, cancel_requested_at
 FROM ended
 ON CONFLICT (id, created_at) DO NOTHING

@@ -126,7 +126,8 @@ class Outcome:
 
     ``runtime`` is its duration in seconds, ``age`` how many seconds ago it ended: the database's
     clock gives the instants. ``retrying`` outcomes carry the next ``retries``/``replacements``
-    and the ``eta``. ``result`` is JSON text.
+    and the ``eta``. ``result`` is JSON text. ``message`` is what was delivered, of a run that did
+    not succeed and whose message the ledger may not have: it can be replayed then.
     """
 
     id: str
@@ -141,6 +142,7 @@ class Outcome:
     retries: int | None = None
     replacements: int | None = None
     eta: datetime | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
