@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import sys
+
 from ironbeat.observability import logs, metrics
 from ironbeat.settings import Settings, SettingsError, get_settings
 
 # How long open requests may take to end when the server is told to stop.
 STOP_SECONDS = 15
+BACKLOG = 2048
+# What uvicorn's own command line exits with when the application does not start.
+STARTUP_FAILURE = 3
+
+
+class CannotListen(OSError):
+    """The API's address cannot be had: its port is taken, or it is not this machine's."""
 
 
 def run(
@@ -16,7 +27,10 @@ def run(
     port: int | None = None,
     workers: int | None = None,
 ) -> None:
-    """Serve the API until told to stop. Raises :class:`SettingsError` when there is no token."""
+    """Serve the API until told to stop.
+
+    Raises :class:`SettingsError` when there is no token, and :class:`CannotListen`.
+    """
     settings = settings or get_settings()
     if settings.api_token is None or not settings.api_token.get_secret_value():
         raise SettingsError(
@@ -28,17 +42,46 @@ def run(
         metrics.share(settings.run_dir / "api-metrics")
     logs.configure("api", settings=settings, replace=False)
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
-    uvicorn.run(
-        "ironbeat.api.application:serve_api",
-        factory=True,
-        host=host or settings.api_host,
-        port=settings.api_port if port is None else port,
-        workers=processes,
-        timeout_graceful_shutdown=min(STOP_SECONDS, settings.api_timeout),
-        timeout_worker_healthcheck=30,
-        # Ours, which write JSON and never wait.
-        log_config=None,
-        server_header=False,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
+    with listen(
+        host or settings.api_host, settings.api_port if port is None else port
+    ) as listening:
+        config = uvicorn.Config(
+            "ironbeat.api.application:serve_api",
+            factory=True,
+            workers=processes,
+            timeout_graceful_shutdown=min(STOP_SECONDS, settings.api_timeout),
+            timeout_worker_healthcheck=30,
+            # Ours, which write JSON and never wait.
+            log_config=None,
+            server_header=False,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        if processes > 1:
+            Multiprocess(config, sockets=[listening]).run()
+            return
+        server = uvicorn.Server(config)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+        if not server.started:
+            sys.exit(STARTUP_FAILURE)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens already, for all processes to accept from.
+
+    A socket that is only bound, as uvicorn makes it, can lose its port to another program before
+    the first process listens; then the processes would be started for ever, in vain. Raises
+    :class:`CannotListen`.
+    """
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(BACKLOG)
+    except OSError as error:
+        found.close()
+        raise CannotListen(error.errno, error.strerror) from error
+    found.set_inheritable(True)
+    return found

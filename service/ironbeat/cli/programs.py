@@ -326,23 +326,11 @@ def api(
     logfile: LogFile = None,
 ) -> None:
     """Run the HTTP API: health, metrics, runs, schedules and the workloads' own routes."""
-    import socket
-
     from ironbeat.settings import get_settings
 
     settings = get_settings()
     address, number = host or settings.api_host, settings.api_port if port is None else port
     with pidfiles.held(pidfile, "api"):
-        # Found out here, where it can be said well; uvicorn's own attempt ends in a traceback.
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                attempt.bind((address, number))
-            except OSError as error:
-                raise _cannot_listen(
-                    "the API", address, number, "IRONBEAT_API_PORT", error
-                ) from error
         level = _start_logging("api", loglevel, logfile)
         # The processes that uvicorn starts read their settings anew.
         _set_for_children("log_level", level)
@@ -350,7 +338,10 @@ def api(
             _set_for_children("log_file", str(logfile))
         from ironbeat.api import server
 
-        server.run(settings, host=address, port=number, workers=workers)
+        try:
+            server.run(settings, host=address, port=number, workers=workers)
+        except server.CannotListen as error:
+            raise _cannot_listen("the API", address, number, "IRONBEAT_API_PORT", error) from error
 
 
 def _set_for_children(field: str, value: str) -> None:

@@ -154,6 +154,7 @@ def test_a_taken_port_is_named_with_the_setting_that_changes_it(
     settings, run, monkeypatch, program
 ) -> None:
     monkeypatch.setenv("FLOWER_BASIC_AUTH", "admin:s3cret-word")
+    monkeypatch.setenv("IRONBEAT_API_TOKEN", "t0ken-of-this-test-only")
     get_settings.cache_clear()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
