@@ -24,6 +24,7 @@ from ironbeat.dispatch.manager import MAX_ARGUMENT_BYTES, Submit, TaskRejected
 from ironbeat.embedded import temporary_redis
 from ironbeat.execution.attempt import RunFailed
 from ironbeat.runs.model import LedgerUnavailable, RunNotFound
+from ironbeat.runs.replay import NotReplayable
 from ironbeat.settings import Settings, get_settings
 
 
@@ -175,6 +176,23 @@ def test_results_and_cancelled_copies_with_a_worker(
         assert asyncio.run(both(manager)) == 7
     assert "add 5 5" not in (tmp_path / "traces").read_text()
     assert shop.app.AsyncResult(cancelled).state == "REVOKED"
+
+
+def test_a_failed_run_is_replayed_as_a_new_one(
+    manager: TaskManager, shop: ModuleType, tmp_path: Path
+) -> None:
+    with worker("adopted", tmp_path / "w.log", "--pool", "solo"):
+        failed = shop.breaks_once.delay("é\x00").id
+        wait_for(lambda: manager._seen(failed) and manager._seen(failed).ended)
+        with pytest.raises(RunFailed, match="OSError: first"):
+            manager.result(failed)
+        again = manager.replay(failed)
+        assert manager.result(again, timeout=15) == "é\x00"
+    assert manager.status(again).parent_id == failed
+    assert manager.status(failed).state == "failed"
+    for wrong in (again, manager.submit("adopted.add", [1, 2])):
+        with pytest.raises(NotReplayable):
+            manager.replay(wrong)
 
 
 async def both(manager: TaskManager) -> int:

@@ -192,6 +192,8 @@ def _refused(
         )
     elif verdict.refusal == "running":
         active.ledger.keep_message(claim.id, message_json(request, claim))
+    elif verdict.state == "dead":
+        active.ledger.keep_message_of_ended(claim.id, message_json(request, claim))
     elif verdict.refusal == "ended" and request.chord:
         # The first execution recorded its failure but may have died before telling the chord.
         raise RunFailed(verdict.error or f"run {claim.id} ended as {verdict.state}")

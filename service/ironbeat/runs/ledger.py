@@ -8,9 +8,11 @@ statement that records its outcome, and only the attempt that holds the run can 
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString, TypeVar, cast
 
@@ -45,8 +47,24 @@ Connection = psycopg.Connection[Any]
 T = TypeVar("T")
 
 
+# NUL as JSON escapes it; a backslash before it that is escaped itself does not count.
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
 def _json(rows: Iterable[Any]) -> str:
-    return orjson.dumps(list(rows)).decode()
+    """Rows as one JSON parameter, without what PostgreSQL's text cannot hold."""
+    found = list(rows)
+    try:
+        text = orjson.dumps(found).decode()
+    except TypeError:
+        # Lone surrogates, such as undecodable bytes of a file's name leave in an argument.
+        text = json.dumps(found, default=_plain, ensure_ascii=False)
+        text = text.encode("utf-8", "backslashreplace").decode().replace("\\ud", "\\\\ud")
+    return _NUL.sub(r"\1\\\\x00", text) if "\\u0000" in text else text
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _window(instants: Iterable[datetime | None]) -> tuple[datetime, datetime]:
@@ -182,6 +200,11 @@ class Ledger:
         """Keep the message (JSON) of a refused copy, so that a takeover can publish it again."""
         parameters = {"id": id, "message": message}
         self._with(None, lambda c: c.execute(SQL["keep_message"], parameters))
+
+    def keep_message_of_ended(self, id: str, message: str) -> None:
+        """Keep the message (JSON) of a run that ended without it, so that it can be replayed."""
+        parameters = {"id": id, "message": message}
+        self._with(None, lambda c: c.execute(SQL["keep_message_of_ended"], parameters))
 
     def release(self, ids: Sequence[str], *, lease: str) -> None:
         """Give claims back that no execution used."""

@@ -96,6 +96,10 @@ FROM ironbeat.runs r WHERE r.id = ANY(%(ids)s)
 -- keep_message: a refused copy was the broker's last; keep it in case the live execution dies
 UPDATE ironbeat.runs SET message = %(message)s::json WHERE id = %(id)s AND message IS NULL
 
+-- keep_message_of_ended: the same for a run that ended without its message, to be replayed
+UPDATE ironbeat.run_history SET message = %(message)s::json
+WHERE id = %(id)s AND message IS NULL AND state <> 'succeeded'
+
 -- release: claims that were not used go back; the attempt does not count
 UPDATE ironbeat.runs SET state = 'published', attempt = attempt - 1, lease_id = NULL, worker = NULL,
     started_at = NULL
@@ -128,8 +132,8 @@ SELECT id, created_at, task, workload, queue, priority, new_state, durable, sche
     schedule_name, scheduled_for, idempotency_key, parent_id, root_id, group_id, eta, expires_at,
     published_at, greatest(new_ended_at - new_runtime, created_at), new_ended_at, attempt, retries,
     replacements, crashes, lease_id, worker, argsrepr, kwargsrepr,
-    CASE WHEN new_state <> 'succeeded' THEN coalesce(message, new_message::json) END, progress, new_result::json, new_error,
-    new_traceback, new_reason, attempts, cancel_requested_at
+    CASE WHEN new_state <> 'succeeded' THEN coalesce(message, new_message::json) END, progress,
+    new_result::json, new_error, new_traceback, new_reason, attempts, cancel_requested_at
 FROM ended
 ON CONFLICT (id, created_at) DO NOTHING
 RETURNING id

@@ -13,13 +13,18 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import psycopg
 
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Outcome
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BATCH = 1000
 # Notes of runs the broker has taken are a convenience; beyond this many the oldest are dropped.
@@ -123,40 +128,63 @@ class Recorder:
             self._flush_progress()
 
     def _flush_outcomes(self) -> None:
-        waiting = self._waiting.outcomes
-        while waiting:
-            batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-            now = time.monotonic()
-            try:
-                taken = self.ledger.settle([replace(o, age=now - at) for o, at in batch])
-            except BaseException:
-                waiting.extendleft(reversed(batch))
-                raise
-            self.counts.outcomes += len(batch)
-            refused = [outcome.id for outcome, _ in batch if outcome.id not in taken]
-            if refused:
-                self.counts.overlapped += len(refused)
-                logger.warning("outcomes refused, a later attempt holds these runs: %s", refused)
+        self._drain(self._waiting.outcomes, self._settle, self._settle_bare)
 
     def _flush_published(self) -> None:
-        waiting = self._waiting.published
+        self._drain(self._waiting.published, self.ledger.mark_published)
+
+    def _flush_notes(self) -> None:
+        self._drain(self._waiting.notes, self.ledger.record)
+
+    def _drain(
+        self,
+        waiting: deque[T],
+        write: Callable[[list[T]], None],
+        instead: Callable[[T], None] | None = None,
+    ) -> None:
+        """Write all that waits, a batch at a time; on an outage the batch waits on.
+
+        A batch that PostgreSQL refuses for what is in it is written one by one, so that one row
+        keeps nobody else's back; for a row that is refused by itself there is ``instead``.
+        """
         while waiting:
             batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
             try:
-                self.ledger.mark_published(batch)
+                write(batch)
+            except psycopg.DataError:
+                for each in batch:
+                    try:
+                        write([each])
+                    except psycopg.DataError:
+                        logger.exception("PostgreSQL refuses what was recorded of a run")
+                        if instead is not None:
+                            instead(each)
             except BaseException:
                 waiting.extendleft(reversed(batch))
                 raise
 
-    def _flush_notes(self) -> None:
-        waiting = self._waiting.notes
-        while waiting:
-            batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-            try:
-                self.ledger.record(batch)
-            except BaseException:
-                waiting.extendleft(reversed(batch))
-                raise
+    def _settle(self, batch: list[tuple[Outcome, float]]) -> None:
+        now = time.monotonic()
+        taken = self.ledger.settle([replace(o, age=now - at) for o, at in batch])
+        self.counts.outcomes += len(batch)
+        refused = [outcome.id for outcome, _ in batch if outcome.id not in taken]
+        if refused:
+            self.counts.overlapped += len(refused)
+            logger.warning("outcomes refused, a later attempt holds these runs: %s", refused)
+
+    def _settle_bare(self, ended: tuple[Outcome, float]) -> None:
+        """How an attempt ended is what must not be missing; its texts may be."""
+        outcome, at = ended
+        bare = Outcome(
+            outcome.id,
+            outcome.attempt,
+            outcome.state,
+            runtime=outcome.runtime,
+            reason="its texts could not be stored",
+            retries=outcome.retries,
+            replacements=outcome.replacements,
+        )
+        self._settle([(bare, at)])
 
     def _flush_progress(self) -> None:
         waiting = self._waiting.progress

@@ -123,6 +123,15 @@ def dies_once():
 
 
 @app.task
+def breaks_once(value):
+    traces = Path(os.environ["TRACES"])
+    if "breaks_once" not in (traces.read_text() if traces.exists() else ""):
+        note("breaks_once")
+        raise OSError("first")
+    return value
+
+
+@app.task
 def fan_out(n):
     chord(add.s(i, i) for i in range(n))(total.s())
 

@@ -12,6 +12,7 @@ from ironbeat import database
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Claim, Filters, LedgerUnavailable, NewRun, Outcome, RunNotFound
 from ironbeat.runs.pruning import make_partitions, partition_name, partitions, prune
+from ironbeat.runs.recorder import Recorder
 
 NOW = datetime.now(UTC)
 MESSAGE = '{"body": [[], {}, {}], "headers": {}, "properties": {}, "routing_key": "default"}'
@@ -219,6 +220,27 @@ def test_text_that_postgresql_cannot_hold_is_no_obstacle(ledger: Ledger) -> None
     assert ledger.create([replace(new("1"), message=message)]) == {"1"}
     due = ledger.take_due(limit=1, hold=1)
     assert due[0][3]["body"][0] == ["a\x00b"]
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\\x00b", "\\\x00", "\ud800", "'\\u0000'"])
+def test_any_text_in_an_argument_can_be_noted(ledger: Ledger, text: str) -> None:
+    ledger.record([replace(new("1"), argsrepr=text, message=None)])
+    shown = ledger.get("1").argsrepr
+    assert shown is not None and "\x00" not in shown
+    assert take(ledger, "1", argsrepr=text).attempt == 1
+    ledger.settle([Outcome("1", 1, "failed", error=text, reason=text)])
+    assert ledger.get("1").state == "failed"
+
+
+def test_a_row_that_is_refused_keeps_no_other_back(ledger: Ledger) -> None:
+    recorder = Recorder(ledger, interval=3600)
+    for id in ("1", "2", "3"):
+        take(ledger, id)
+        broken = "{not json" if id == "2" else "1"
+        recorder.outcome(Outcome(id, 1, "succeeded", result=broken))
+    recorder.close()
+    assert [ledger.get(id).result for id in ("1", "2", "3")] == [1, None, 1]
+    assert ledger.get("2").reason == "its texts could not be stored"
 
 
 def test_partitions_come_and_go_with_their_rows(ledger: Ledger) -> None:
