@@ -33,6 +33,8 @@ save ""
 maxmemory {maxmemory}
 maxmemory-policy noeviction
 tcp-keepalive 60
+# A title would overwrite the environment, by which the process is recognised.
+set-proc-title no
 timeout 0
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 import time
 import urllib.error
@@ -21,9 +22,9 @@ from ironbeat.local.progress import Progress
 from ironbeat.local.supervised import Process, Supervisor, reachable
 from ironbeat.settings import Settings
 
-STORE_SECONDS = 60.0
+STORE_SECONDS = 90.0
 FOREIGN_STORE_SECONDS = 5.0
-HEALTHY_SECONDS = 90.0
+HEALTHY_SECONDS = 180.0
 # A program that has ended so often since we began to wait will not come by itself.
 ATTEMPTS = 3
 TRACEBACK_LINES = 6
@@ -348,8 +349,7 @@ def _readable(line: str) -> list[str]:
 
 def shown_path(path: Path) -> str:
     """``path`` as one would type it here."""
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:
-        return str(path)
-    return relative if len(relative) < len(str(path)) else str(path)
+    here = Path.cwd()
+    if here != Path("/") and path.is_relative_to(here):
+        return shlex.quote(str(path.relative_to(here)))
+    return shlex.quote(str(path))
