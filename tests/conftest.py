@@ -9,8 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -23,7 +21,7 @@ from ironbeat import database
 from ironbeat.embedded import ServerProcess, temporary_postgres, temporary_redis
 from ironbeat.migrations import upgrade
 from ironbeat.settings import Settings, get_settings, names_of
-from ironbeat.workload import ENTRY_POINT_GROUP, discover
+from ironbeat.workload import discover
 
 TEMPLATE = "ironbeat_template"
 
@@ -62,9 +60,7 @@ def redis_server() -> Iterator[ServerProcess]:
 def _template(postgres_server: ServerProcess) -> str:
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    # A workload whose package is not written yet has no tables.
-    written = [p.name for p in entry_points(group=ENTRY_POINT_GROUP) if find_spec(p.module)]
-    upgrade(_of_database(postgres_server.url, TEMPLATE), discover(written))
+    upgrade(_of_database(postgres_server.url, TEMPLATE), discover())
     return TEMPLATE
 
 
