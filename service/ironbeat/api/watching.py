@@ -20,6 +20,7 @@ router = APIRouter(tags=["watching"])
 PartsOf = Annotated[Parts, Depends(parts_of)]
 
 READ_SECONDS = 3.0
+REPORT_SECONDS = 45.0
 LONGEST_PERIOD = timedelta(days=31)
 
 
@@ -101,6 +102,6 @@ async def report(
         raise Problem(422, f"The period may have at most {LONGEST_PERIOD.days} days.")
     found = await parts.run(
         lambda: watch.report(parts.settings, since=start, until=end, deadline=READ_SECONDS),
-        3 * READ_SECONDS,
+        REPORT_SECONDS,
     )
     return _plain(found)

@@ -224,6 +224,8 @@ def describe(error: BaseException) -> str:
     text = str(error).lower()
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         return "reachable, but not migrated: run `ironbeat db upgrade`"
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return "too slow"
     if isinstance(error, psycopg.errors.ConnectionTimeout | redis.exceptions.TimeoutError):
         return "no answer"
     if isinstance(error, redis.exceptions.AuthenticationError) or "authentication" in text:
@@ -238,6 +240,7 @@ def describe(error: BaseException) -> str:
         ("too many clients", "too many connections"),
         ("name or service not known", "the host's name is unknown"),
         ("failed to resolve", "the host's name is unknown"),
+        ("server closed the connection", "the connection broke off"),
         ("does not exist", "reachable, but the database does not exist"),
         ("timeout", "no answer"),
         ("timed out", "no answer"),

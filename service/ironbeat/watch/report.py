@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, wait
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
+
+import psycopg
 
 from ironbeat import __version__
 from ironbeat.settings import Settings, get_settings
@@ -49,13 +50,15 @@ from ironbeat.watch.queues import (
     read_broker,
     read_queues,
 )
-from ironbeat.watch.stores import Probe, broker, database
+from ironbeat.watch.stores import BROKER_ERRORS, Probe, broker, database
 from ironbeat.workload import ENTRY_POINT_GROUP, Workload, WorkloadError, discover
 
 DEFAULT_QUEUE = "default"
 WINDOW_SECONDS = 3600.0
 FAILURES_SINCE = timedelta(hours=24)
 DEADLINE_SECONDS = 5.0
+# A day of a busy suite has millions of runs to sum up.
+PERIOD_DEADLINE_SECONDS = 30.0
 
 Found = TypeVar("Found")
 
@@ -232,16 +235,24 @@ def report(
     now = status(settings, deadline=deadline)
     workloads, _ = enabled_workloads(settings)
     happened = waiting = None
+    problems: list[str] = []
     if now.database is not None:
-        with suppress(Exception), database(settings, deadline) as connection:
-            happened = read_between(connection, since, until)
+        try:
+            with database(settings, PERIOD_DEADLINE_SECONDS) as connection:
+                happened = read_between(connection, since, until)
+        except psycopg.Error as error:
+            problems.append(f"what happened in the period could not be read: {describe(error)}")
     if now.broker is not None:
-        with suppress(Exception), broker(settings) as client:
-            waiting = {
-                queue.name: next_messages(client, queue.name, waiting_limit)
-                for queue in now.queues
-                if queue.length
-            }
+        try:
+            with broker(settings) as client:
+                waiting = {
+                    queue.name: next_messages(client, queue.name, waiting_limit)
+                    for queue in now.queues
+                    if queue.length
+                }
+        except BROKER_ERRORS as error:
+            problems.append(f"what waits could not be read: {describe(error)}")
+    now = replace(now, problems=(*now.problems, *problems))
     return Report(now, happened, waiting or {}, import_modules(workloads))
 
 
