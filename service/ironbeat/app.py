@@ -23,6 +23,7 @@ from ironbeat.configuration import bounded, configure
 from ironbeat.context import Context
 from ironbeat.execution import sealing, transport
 from ironbeat.execution.attempt import guarded, retrying
+from ironbeat.execution.leaving import farewells
 from ironbeat.observability import logs, sentry
 from ironbeat.schedules.monitored import monitored
 from ironbeat.settings import Settings, get_settings
@@ -144,11 +145,19 @@ def create_app(settings: Settings | None = None) -> Platform:
     app.set_current()
     logs.hook_celery()
     sentry.hook_celery(monitored, settings)
+    if _last_words not in farewells:
+        farewells.append(_last_words)
     try:
         app.loader.import_default_modules()
     except Exception as error:
         raise workloads.WorkloadError(f"the tasks cannot be imported: {error!r}") from error
     return app
+
+
+def _last_words() -> None:
+    """Write what was logged and reported: a worker that leaves at once must still say why."""
+    sentry.flush()
+    logs.flush()
 
 
 def adopt(app: A, settings: Settings | None = None) -> A:

@@ -134,7 +134,7 @@ def hook_celery(lookup: Lookup | None = None, settings: Settings | None = None) 
         for signal in (signals.worker_shutdown, signals.worker_process_shutdown):
             signal.connect(check_ins.drain, weak=False, dispatch_uid="ironbeat-sentry-drain")
     for signal in (signals.worker_shutdown, signals.worker_process_shutdown):
-        signal.connect(_flush, weak=False, dispatch_uid="ironbeat-sentry-flush")
+        signal.connect(flush, weak=False, dispatch_uid="ironbeat-sentry-flush")
 
 
 def _failed(exception: BaseException | None = None, **_: Any) -> None:
@@ -153,10 +153,11 @@ def _failed(exception: BaseException | None = None, **_: Any) -> None:
         sentry_sdk.capture_exception(exception)
 
 
-def _flush(**_: Any) -> None:
-    import sentry_sdk
-
-    sentry_sdk.flush(FLUSH_SECONDS)
+def flush(**_: Any) -> None:
+    """Send what waits, for a bounded time; for those who end abruptly. Nothing without a DSN."""
+    sdk = sys.modules.get("sentry_sdk")
+    if sdk is not None and sdk.is_initialized():
+        sdk.flush(FLUSH_SECONDS)
 
 
 def _scrubber(settings: Settings) -> Callable[[Event, Hint], Event | None]:

@@ -153,6 +153,11 @@ def broker_metrics(state: Broker, queues: Sequence[Queue]) -> Iterator[Metric]:
         state.unacked,
     )
     yield _gauge(
+        "ironbeat_unreadable_messages",
+        "Messages put aside because no worker could make sense of them.",
+        state.unreadable,
+    )
+    yield _gauge(
         "ironbeat_broker_memory_bytes", "Memory the broker uses.", state.used_memory_mb * 1e6
     )
     yield _gauge(

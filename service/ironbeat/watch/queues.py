@@ -18,6 +18,8 @@ import redis
 PRIORITY_STEPS = (0, 3, 6, 9)
 SEPARATOR = "\x06\x16"
 UNACKED_INDEX = "unacked_index"
+# Where the transport puts what no worker can read.
+UNREADABLE = "ironbeat.unreadable"
 # So many messages are opened at most for one look at a queue.
 OPENED_AT_MOST = 200
 
@@ -51,7 +53,11 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """The broker's own state. ``max_memory_mb`` 0 means no ceiling."""
+    """The broker's own state. ``max_memory_mb`` 0 means no ceiling.
+
+    ``unacked``: messages that workers hold. ``unreadable``: those that were put aside because no
+    worker could make sense of them.
+    """
 
     version: str
     used_memory_mb: float
@@ -60,6 +66,7 @@ class Broker:
     append_only: bool
     clients: int
     unacked: int
+    unreadable: int
 
 
 def key(queue: str, step: int) -> str:
@@ -113,7 +120,8 @@ def read_broker(client: redis.Redis) -> Broker:
     pipe = client.pipeline(transaction=False)
     pipe.info()
     pipe.zcard(UNACKED_INDEX)
-    info, unacked = cast("tuple[Mapping[str, Any], int]", tuple(pipe.execute()))
+    pipe.llen(UNREADABLE)
+    info, unacked, unreadable = cast("tuple[Mapping[str, Any], int, int]", tuple(pipe.execute()))
     return Broker(
         version=str(info.get("valkey_version") or info.get("redis_version") or ""),
         used_memory_mb=info.get("used_memory", 0) / 1e6,
@@ -122,6 +130,7 @@ def read_broker(client: redis.Redis) -> Broker:
         append_only=bool(info.get("aof_enabled", 0)),
         clients=int(info.get("connected_clients", 0)),
         unacked=int(unacked),
+        unreadable=int(unreadable),
     )
 
 

@@ -242,8 +242,9 @@ def test_a_message_of_another_making_is_counted(broker):
 
 def test_the_brokers_own_state(broker):
     broker.zadd("unacked_index", {"tag-1": 1.0, "tag-2": 2.0})
+    broker.lpush("ironbeat.unreadable", "?")
     found = queues.read_broker(broker)
-    assert found.unacked == 2 and found.policy == "noeviction"
+    assert (found.unacked, found.unreadable) == (2, 1) and found.policy == "noeviction"
     assert found.used_memory_mb > 0.5 and found.max_memory_mb == pytest.approx(2147, abs=1)
 
 
