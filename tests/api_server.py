@@ -17,7 +17,20 @@ from ironbeat.embedded.temporary import free_port
 TOKEN = "t0ken-of-the-api"
 
 TASKS = """
+    import logging
+    import time
     from celery import shared_task
+
+    log = logging.getLogger("billing")
+
+    @shared_task(name="billing.endless")
+    def endless():
+        log.warning("it takes long")
+        while True:
+            try:
+                time.sleep(60)
+            except Exception:
+                pass
 
     @shared_task(name="billing.charge")
     def charge(customer, amount=1, *, note=""):

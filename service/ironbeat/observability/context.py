@@ -84,4 +84,10 @@ def current_task() -> dict[str, Any]:
         for name in ("workload", "schedule", "scheduled_for"):
             if header.get(name):
                 found[name] = header[name]
+    platform = getattr(task.app, "ironbeat", None)
+    if "workload" not in found and platform is not None:
+        # A message of another producer's; the application knows whose task it is.
+        workload = platform.workload_of(task.name)
+        if workload:
+            found["workload"] = workload
     return found

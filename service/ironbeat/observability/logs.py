@@ -324,6 +324,12 @@ def event_of(record: logging.LogRecord) -> dict[str, Any]:
         found["event"] = record.msg
     for key, value in getattr(record, "ironbeat", {}).items():
         found.setdefault(key, value)
+    if record.name.startswith("celery.") and isinstance(fields.get("data"), dict):
+        # Celery says here which task a line is about, and repeats the traceback and arguments.
+        data = fields.pop("data")
+        for key, name in (("task", "name"), ("task_id", "id"), ("run_id", "id")):
+            if data.get(name):
+                found.setdefault(key, data[name])
     for key, value in fields.items():
         # A field of the caller's must not hide what the line is about.
         found[key if key not in found else f"{key}_"] = value
