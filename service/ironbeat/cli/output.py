@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # A pipe or file has no width; rich would cut tables at 80 columns.
 PIPE_WIDTH = 200
+# A terminal this wide holds lists of runs with all their columns.
+ROOMY_WIDTH = 160
 
 
 def _remember(ctx: typer.Context, value: bool) -> bool:
@@ -75,17 +78,43 @@ def show(value: Any, as_json: bool, render: Callable[[], RenderableType]) -> Non
         console().print(render())
 
 
-def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table of text; a column whose name begins with ``>`` is aligned to the right."""
+def narrow() -> bool:
+    """Whether tables must make do with a terminal that is not wide."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < ROOMY_WIDTH
+
+
+def table(
+    title: str | None,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    fold: bool = False,
+) -> Table:
+    """A table of text, a line for each row, cut where a terminal is too narrow for it.
+
+    A column whose name begins with ``>`` is aligned to the right; one with ``!`` is never cut.
+    ``fold`` breaks long values into lines instead of cutting them.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    fold = fold or not sys.stdout.isatty()
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        right = column.startswith(">")
-        made.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
+        name = column.lstrip(">!")
+        whole = "!" in column[: len(column) - len(name)]
+        made.add_column(
+            name,
+            justify="right" if ">" in column[: len(column) - len(name)] else "left",
+            no_wrap=whole and not fold,
+            overflow="fold" if fold else "ellipsis",
+        )
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(words(cell)) for cell in row))
+        cells = [cell if isinstance(cell, Text) else Text(words(cell)) for cell in row]
+        for cell in cells:
+            cell.no_wrap = not fold
+            cell.overflow = "fold" if fold else "ellipsis"
+        made.add_row(*cells)
     return made
 
 
@@ -102,6 +131,16 @@ def words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)
+
+
+def clock(value: datetime | None) -> str:
+    """A time for a list: without its date where that is today's, else without its seconds."""
+    if value is None:
+        return "–"
+    local, now = value.astimezone(_zone()), datetime.now(_zone())
+    if local.date() == now.date():
+        return local.strftime("%H:%M:%S")
+    return local.strftime("%m-%d %H:%M" if local.year == now.year else "%Y-%m-%d %H:%M")
 
 
 def moment(value: datetime | None) -> str:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ironbeat.cli.failures import CommandError, ExitStatus, not_found
-from ironbeat.cli.output import JsonFlag, duration, moment, show, table, words
+from ironbeat.cli.output import JsonFlag, clock, duration, narrow, show, table, words
 from ironbeat.cli.when import ACCEPTED, span
 
 if TYPE_CHECKING:
@@ -136,16 +136,16 @@ def runs_table(found: list[Run], title: str | None = None) -> RenderableType:
     """Runs, one a line."""
     from ironbeat.cli.views import first_line, state_text
 
-    now = datetime.now(UTC)
+    now, short = datetime.now(UTC), narrow()
     return table(
         title,
-        ["created", "id", "state", "task", "schedule", ">took", ">attempt", "worker", "why"],
+        ["!created", "!id", "!state", "task", "schedule", ">!took", ">!try", "worker", "why"],
         [
             (
-                moment(run.created_at),
-                run.id,
+                clock(run.created_at),
+                run.id[:8] if short else run.id,
                 state_text(run.state),
-                run.task,
+                run.task.rpartition(".")[2] if short else run.task,
                 run.schedule_name,
                 duration(
                     run.seconds
@@ -153,7 +153,7 @@ def runs_table(found: list[Run], title: str | None = None) -> RenderableType:
                     else (now - run.started_at).total_seconds()
                 ),
                 run.attempt or None,
-                run.worker,
+                run.worker.partition("@")[0] if short and run.worker else run.worker,
                 first_line(run.error) or run.reason,
             )
             for run in found
@@ -260,6 +260,7 @@ def run_details(run: Run) -> RenderableType:
             for name, v in rows
             if v not in (None, "")
         ],
+        fold=True,
     )
     made.show_header = False
     parts: list[RenderableType] = [made]

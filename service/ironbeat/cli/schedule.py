@@ -14,7 +14,7 @@ import typer
 from ironbeat.cli.application import application
 from ironbeat.cli.confirmation import confirm
 from ironbeat.cli.failures import CommandError, ExitStatus, not_found, without_secrets
-from ironbeat.cli.output import JsonFlag, duration, moment, plain, show, table
+from ironbeat.cli.output import JsonFlag, clock, duration, moment, narrow, plain, show, table
 from ironbeat.cli.when import ACCEPTED, span
 
 if TYPE_CHECKING:
@@ -177,19 +177,21 @@ def list_schedules(
         )
 
     def render() -> RenderableType:
-        columns = ["schedule", "", "when", "zone", "next", "last", "task", "workload", "edited"]
+        columns = ["!schedule", "!", "when", "!next", "!last"]
+        if not narrow():
+            columns += ["zone", "task", "workload", "edited"]
         rows = [
             (
                 each.name,
                 _state(each),
                 each.definition.expression,
+                clock(each.next_fire_at),
+                clock(each.last_fired_at),
                 each.definition.timezone,
-                moment(each.next_fire_at),
-                moment(each.last_fired_at),
                 each.definition.task,
                 each.definition.workload,
-                moment(each.edited_at) if each.edited_at else None,
-            )
+                clock(each.edited_at) if each.edited_at else None,
+            )[: len(columns)]
             for each in found
         ]
         return table(None, columns, rows) if found else "No schedule meets these conditions."
@@ -254,7 +256,8 @@ def _details(found: Schedule) -> RenderableType:
         ("last fired", found.last_fired_at),
         *((f"  {field}", f"wrong: {text}") for field, text in definition.problems().items()),
     ]
-    made = table(None, ["", ""], [row for row in rows if row[1] not in (None, "", "–")])
+    known = [row for row in rows if row[1] not in (None, "", "–")]
+    made = table(None, ["", ""], known, fold=True)
     made.show_header = False
     return made
 

@@ -45,6 +45,7 @@ def settings(
                 (each.name, each.value, each.origin, " ".join(each.names), each.description)
                 for each in found
             ],
+            fold=True,
         ),
     )
     for mistyped, nearest in unknown_names().items():

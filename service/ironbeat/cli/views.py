@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ironbeat.cli.output import duration, moment, table
+from ironbeat.cli.output import clock, duration, moment, narrow, table
 
 if TYPE_CHECKING:
     from ironbeat.watch import (
@@ -74,7 +74,7 @@ def limits(found: Sequence[Limit]) -> RenderableType:
         )
         bound = f"{limit.bound} {limit.unit}".rstrip()
         rows.append((limit.title, figure(limit.value, limit.unit), bound, judged, limit.note))
-    return table("Limits", ["figure", ">measured", ">normal", "", "where"], rows)
+    return table("Limits", ["!figure", ">!measured", ">!normal", "!", "where"], rows)
 
 
 def figure(value: float | None, unit: str) -> str:
@@ -128,7 +128,7 @@ def workers(status: Status) -> RenderableType:
         )
     if not rows:
         return Text("Processes: none has a lease", style="bold red")
-    columns = ["process", ">pid", "lease", "queues", ">memory", ">CPU", ">consumed", "doing"]
+    columns = ["!process", ">!pid", "!lease", "queues", ">!memory", ">!CPU", ">consumed", "doing"]
     return table("Processes", columns, rows)
 
 
@@ -168,8 +168,8 @@ def queues(found: Sequence[QueueStatus]) -> RenderableType:
             )
         )
     columns = [
-        "queue",
-        ">waiting",
+        "!queue",
+        ">!waiting",
         "by priority",
         ">oldest",
         "which is",
@@ -229,7 +229,7 @@ def schedules(status: Status) -> RenderableType:
             schedule.name,
             schedule.expression,
             _next(schedule, status.at),
-            moment(schedule.last_started_at or schedule.last_scheduled_for),
+            clock(schedule.last_started_at or schedule.last_scheduled_for),
             state_text(schedule.last_state),
             duration(schedule.last_seconds),
             first_line(schedule.last_error),
@@ -238,7 +238,7 @@ def schedules(status: Status) -> RenderableType:
     ]
     total = status.punctuality.schedules if status.punctuality else len(found)
     title = f"Schedules ({len(found)} of {total})" if total > len(found) else "Schedules"
-    return table(title, ["schedule", "when", "next", "last", "", ">took", "error"], rows)
+    return table(title, ["schedule", "when", "!next", "!last", "!", ">!took", "error"], rows)
 
 
 def _next(schedule: Schedule, now: datetime) -> Text:
@@ -255,7 +255,7 @@ def running(found: Sequence[Running]) -> RenderableType:
     """The runs that are being executed."""
     rows = [
         (
-            run.id,
+            run.id[:8] if narrow() else run.id,
             run.task,
             run.schedule,
             run.worker,
@@ -265,7 +265,7 @@ def running(found: Sequence[Running]) -> RenderableType:
         )
         for run in found
     ]
-    columns = ["running", "task", "schedule", "worker", ">for", ">attempt", "progress"]
+    columns = ["!running", "task", "schedule", "worker", ">!for", ">!try", "progress"]
     return table("Running", columns, rows)
 
 
@@ -283,8 +283,8 @@ def failures(found: Sequence[Failure], title: str = "Failed in the last day") ->
     """The runs that ended badly, and why."""
     rows = [
         (
-            moment(failure.ended_at),
-            failure.id,
+            clock(failure.ended_at),
+            failure.id[:8] if narrow() else failure.id,
             state_text(failure.state),
             failure.task,
             failure.schedule,
@@ -293,7 +293,7 @@ def failures(found: Sequence[Failure], title: str = "Failed in the last day") ->
         )
         for failure in found
     ]
-    return table(title, ["ended", "id", "", "task", "schedule", ">attempt", "why"], rows)
+    return table(title, ["!ended", "!id", "!", "task", "schedule", ">!try", "why"], rows)
 
 
 def problems(status: Status) -> list[RenderableType]:
@@ -330,7 +330,7 @@ def report_page(report: Report) -> RenderableType:
         )
         for module in report.modules
     ]
-    parts += ["", table("Task modules", ["workload", "module", "", "error"], modules)]
+    parts += ["", table("Task modules", ["workload", "module", "", "error"], modules, fold=True)]
     return Group(*parts)
 
 

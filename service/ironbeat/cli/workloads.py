@@ -105,6 +105,7 @@ def list_workloads(as_json: JsonFlag = False) -> None:
                 )
                 for row in rows
             ],
+            fold=True,
         ),
     )
     if missing:

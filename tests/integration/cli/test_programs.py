@@ -58,7 +58,7 @@ def free_port() -> int:
 
 def test_worker_and_beat_work_answer_and_stop_by_themselves(start, run, tmp_path: Path) -> None:
     pidfiles = [tmp_path / "worker.pid", tmp_path / "beat.pid"]
-    worker = start("worker", "--name", "7", "--pool", "solo", "--pidfile", str(pidfiles[0]))
+    worker = start("worker", "--name", "7", "--pidfile", str(pidfiles[0]))
     beat = start("beat", "--pidfile", str(pidfiles[1]))
     eventually(lambda: run_health(run)["status"] == "healthy")
     # The supervisor's process is the program itself.
@@ -74,6 +74,15 @@ def test_worker_and_beat_work_answer_and_stop_by_themselves(start, run, tmp_path
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert [path.exists() for path in pidfiles] == [False, False]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_of_celerys_own_pools_works_too(start, run, pool) -> None:
+    worker = start("worker", "--name", pool, "--pool", pool, "--concurrency", "2")
+    told = run("test", "--timeout", "40", "--json")
+    assert told["worker"] == f"{pool}@{socket.gethostname()}"
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
 
 
 def run_health(run):
@@ -199,10 +208,10 @@ def test_a_worker_killed_by_nine_leaves_a_pidfile_that_is_not_in_the_way(
     start, tmp_path: Path
 ) -> None:
     path = tmp_path / "worker.pid"
-    first = start("worker", "--pool", "solo", "--pidfile", str(path))
+    first = start("worker", "--pidfile", str(path))
     eventually(lambda: path.exists() and path.read_text().strip() == str(first.pid))
     first.send_signal(signal.SIGKILL)
     first.wait(10)
-    second = start("worker", "--pool", "solo", "--pidfile", str(path))
+    second = start("worker", "--pidfile", str(path))
     eventually(lambda: path.read_text().strip() == str(second.pid))
     assert second.poll() is None

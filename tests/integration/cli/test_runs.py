@@ -1,7 +1,13 @@
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 
 import psycopg
 import pytest
@@ -106,6 +112,30 @@ def test_the_monitor_prints_a_page_into_a_pipe_and_lines_as_json(runs, run) -> N
     )
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [set(ids(line["newest"])) >= {"cccccc-runs"} for line in lines] == [True, True]
+
+
+def test_the_monitor_on_a_terminal_is_a_screen_with_a_line_for_each_run(runs) -> None:
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 90, 0, 0))
+    screen = subprocess.Popen(
+        [sys.executable, "-c", "from ironbeat.cli import main; main()", "monitor", "--count", "1"],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(child)
+    shown = b""
+    # Reading ends with an error when the other side is closed.
+    with contextlib.suppress(OSError):
+        while piece := os.read(parent, 65536):
+            shown += piece
+    os.close(parent)
+    assert screen.wait(30) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    [line] = [line for line in text.splitlines() if "aaaaaa-f" in line]
+    assert "aaaaaa-failed" not in line and "close" in line and "…" in line
+    assert "\x1b[?1049l" in shown.decode()
 
 
 def test_the_monitor_outlives_a_database_that_is_down(settings, run, monkeypatch) -> None:

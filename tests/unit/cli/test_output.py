@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ironbeat.cli.output import duration, plain, table, words
+from ironbeat.cli.output import clock, duration, moment, plain, table, words
 
 
 class Colour(Enum):
@@ -57,3 +57,10 @@ def test_nothing_is_a_dash_in_a_table_and_markup_is_not_read_in_values() -> None
     console.print(table(None, ["a", ">b", "c"], [("[red]x[/red]", 3, None)]))
     assert "[red]x[/red]  3  –" in console.export_text()
     assert (words(True), words(False), words("")) == ("yes", "no", "–")
+
+
+def test_a_list_leaves_out_what_all_its_times_share() -> None:
+    now = datetime.now(UTC)
+    assert clock(now) == moment(now)[11:]
+    assert clock(now - timedelta(days=800)) == moment(now - timedelta(days=800))[:16]
+    assert clock(None) == "–"
