@@ -130,7 +130,7 @@ def test_a_place_that_becomes_free_is_filled(market: Market) -> None:
 def test_two_schedulers_at_once_give_nobody_twice_and_no_agent_too_many(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "BATCH_ROWS", 10)
+    monkeypatch.setattr(tasks, "CUSTOMERS_BATCH", 10)
     for capacity in (1, 2, 3, 4, 5, 6, 7):
         market.agent(capacity=capacity)
     customers = market.users(200)
@@ -158,7 +158,7 @@ def test_two_schedulers_keep_the_order_between_them(market: Market) -> None:
 def test_counts_stay_true_while_chats_begin_and_end_at_once(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "BATCH_ROWS", 5)
+    monkeypatch.setattr(tasks, "CUSTOMERS_BATCH", 5)
     for _ in range(4):
         market.agent(capacity=3)
     market.run(

@@ -17,9 +17,9 @@ from psycopg.rows import dict_row
 
 from ironbeat import connection, load_queries
 
-# Small enough for locks of milliseconds and for plans that go by index, large enough for the round
-# trip and the commit not to matter (measured: larger batches gain less than a tenth).
-BATCH_ROWS = 2000
+# Small enough for short locks and for plans that go by index, large enough for the round trip and
+# the commit not to matter.
+BATCH_ROWS = 1000
 
 # How long a run goes on starting batches. What is left then is first in line at the next fire.
 BUDGET_SECONDS = 8.0

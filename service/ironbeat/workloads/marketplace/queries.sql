@@ -44,8 +44,9 @@ WITH waiting AS MATERIALIZED (
     ON CONFLICT DO NOTHING
     RETURNING queue_entry_id
 ), assigned AS (
-    UPDATE marketplace.customer_queue AS q SET status = 'assigned', assigned_at = now()
-    FROM opened WHERE q.id = opened.queue_entry_id
+    UPDATE marketplace.customer_queue SET status = 'assigned', assigned_at = now()
+    -- As an array: of a join, the planner would expect millions of rows and read the whole table.
+    WHERE id = ANY (ARRAY(SELECT queue_entry_id FROM opened))
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM waiting) AS picked, (SELECT count(*) FROM assigned) AS assigned

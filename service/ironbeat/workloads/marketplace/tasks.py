@@ -16,7 +16,6 @@ import structlog
 from celery import shared_task
 
 from ironbeat.workloads.marketplace.batches import (
-    BATCH_ROWS,
     BUDGET_SECONDS,
     Budget,
     drain,
@@ -34,6 +33,9 @@ LONG_BUDGET_SECONDS = 480.0
 
 # A chat that nobody wrote in for so long is removed with its messages.
 INACTIVE_DAYS = 30
+
+# To open a chat writes ten indexes and four tables.
+CUSTOMERS_BATCH = 500
 
 # Nobody else writes statistics, so that this many rows locked at once keep nobody waiting; the sums
 # run along indexes and need no memory.
@@ -79,10 +81,10 @@ def process_customer_service_queue() -> dict[str, Any]:
             if not exclusively(cursor, "customer_queue"):
                 result = {"assigned": assigned, "more": True, "elsewhere": True}
                 return _done("process_customer_service_queue", result)
-            row = one(cursor, "assign_customers", batch=BATCH_ROWS)
+            row = one(cursor, "assign_customers", batch=CUSTOMERS_BATCH)
         assigned += row["assigned"]
-        waiting = row["picked"] == BATCH_ROWS or row["assigned"] < row["picked"]
-        if row["assigned"] < BATCH_ROWS or budget.spent:
+        waiting = row["picked"] == CUSTOMERS_BATCH or row["assigned"] < row["picked"]
+        if row["assigned"] < CUSTOMERS_BATCH or budget.spent:
             return _done(
                 "process_customer_service_queue",
                 {"assigned": assigned, "more": waiting, "elsewhere": False},
