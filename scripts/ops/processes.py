@@ -1,0 +1,54 @@
+"""A process as its host's supervisord tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# States in which a process runs or is about to.
+RUNS = ("RUNNING", "STARTING")
+
+# Programs, in the order in which they may be restarted: those that stop at once come first.
+PROGRAMS = ("beat", "api", "flower", "worker")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process as supervisord sees it. ``seconds``: how long it has run; 0 when it does not."""
+
+    group: str
+    name: str
+    state: str
+    pid: int
+    seconds: int
+    exit_status: int
+    problem: str
+    logfile: str
+
+    @property
+    def full_name(self) -> str:
+        """What supervisord calls it: ``worker:worker_00``; ``beat`` where both are the same."""
+        return self.name if self.group == self.name else f"{self.group}:{self.name}"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How a process is stopped and started: seconds until it is killed, seconds until it counts."""
+
+    stop_seconds: int
+    start_seconds: int
+
+
+def from_info(info: Mapping[str, Any]) -> Process:
+    """A process from supervisord's own description of it."""
+    return Process(
+        group=info["group"],
+        name=info["name"],
+        state=info["statename"],
+        pid=info["pid"],
+        seconds=max(info["now"] - info["start"], 0) if info["pid"] else 0,
+        exit_status=info["exitstatus"],
+        problem=info["spawnerr"],
+        logfile=info["stdout_logfile"],
+    )
