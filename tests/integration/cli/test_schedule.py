@@ -1,11 +1,11 @@
 import sqlite3
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from ironbeat.app import create_app
 from ironbeat.cli.failures import ExitStatus
 
 ECHO = ["--task", "ironbeat.echo", "--args", '["hello"]']
@@ -201,13 +201,15 @@ def test_backfilling_makes_each_slot_once(run) -> None:
 
 
 def test_what_cannot_import_is_told_not_thrown(run, monkeypatch) -> None:
-    from ironbeat import app
+    from ironbeat import housekeeping
+    from ironbeat.app import current_app
 
-    broken = create_app()
-    broken.conf.include = [*broken.conf.include, "no_such_tasks"]
-    monkeypatch.setattr(app, "current_app", lambda: broken)
+    broken = replace(housekeeping.workload, tasks=("ironbeat.housekeeping", "no_such_tasks"))
+    monkeypatch.setattr(housekeeping, "workload", broken)
+    current_app.cache_clear()
     told = run("schedule", "import", exit_status=ExitStatus.SETTINGS)
     assert "no_such_tasks" in told
+    current_app.cache_clear()
 
 
 def test_the_schedules_of_an_adopted_application_come_in_with_its_tasks(
