@@ -312,9 +312,7 @@ def test_a_process_that_grew_makes_room_for_another(fleet: Fleet, client: redis.
 def test_a_process_that_ran_its_number_of_tasks_makes_room_for_another(
     fleet: Fleet, client: redis.Redis
 ) -> None:
-    worker = fleet.start(
-        "--max-tasks-per-child=100", environment={"RECYCLE_MIN_AGE_BY_COUNT": "0.5"}
-    )
+    worker = fleet.start("--max-tasks-per-child=100", environment={"RECYCLE_MIN_AGE_BY_COUNT": "0"})
     fleet.send_many("note", [(f"{n}",) for n in range(300)])
     assert worker.wait(20) == ExitStatus.RECYCLED
     done = fleet.counts()
