@@ -19,6 +19,11 @@ OLDEST = (3, 11)
 NEWEST_KNOWN = 15  # python3.15 … python3.11 are looked for when `python3` is too old
 PROGRESS_SECONDS = 10
 
+# What workloads need beyond the core, each in requirements/NAME.txt, and where the choice is kept:
+# beside the environment, which may be thrown away.
+EXTRAS = ("analytics", "documents", "speech", "models")
+CHOSEN = ".venv-extras"
+
 # What would make a fresh environment see packages that are not its own.
 FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV")
 
@@ -27,25 +32,27 @@ class Unavailable(Exception):
     """The environment cannot be made; the message says what to do."""
 
 
-def ensure(name, requirements):
+def ensure(name, requirements, extras=(), anew=False):
     """The Python of the environment `name`, with all of `requirements` and Ironbeat in it.
 
-    An environment made from the same pins by the same Python in the same place is used as it is.
+    Each of `extras` brings the packages in its own file of pins. An environment made from the same
+    pins by the same Python in the same place is used as it is. `anew`: throw away what is there.
     """
     directory = ROOT / name
-    pins = ROOT / "requirements" / requirements
+    pins = [ROOT / "requirements" / each for each in (requirements, *map("{}.txt".format, extras))]
     python = directory / "bin" / "python"
     stamp = directory / "made-from"
     wanted = _fingerprint(directory, pins)
-    if python.exists() and _read(stamp) == wanted:
+    if python.exists() and _read(stamp) == wanted and not anew:
         return str(python)
     started = time.time()
     uv = _working_uv()
-    print(f"Installing {_count(pins)} pinned packages into {name} with {'uv' if uv else 'pip'}")
+    program = "uv" if uv else "pip"
+    print(f"Installing {_count(pins)} pinned packages into {name} with {program}")
     sys.stdout.flush()
     if stamp.exists():
         stamp.unlink()
-    if not _is_usable(directory):
+    if anew or not _is_usable(directory):
         if directory.exists():
             shutil.rmtree(str(directory))
         _make(directory, uv)
@@ -55,13 +62,15 @@ def ensure(name, requirements):
         # Compiling all that is installed takes longer than compiling what is used, when it is used.
         install = [str(python), "-m", "pip", "install", "--no-compile", "--no-input"]
         install.append("--disable-pip-version-check")
-    _run(
-        [*install, "--require-hashes", "-r", str(pins)],
-        "packages",
-        "The packages could not be installed: look at the lines above. Where a network has a "
-        "package index or a certificate authority of its own, set PIP_INDEX_URL and PIP_CERT "
-        "(for uv: UV_DEFAULT_INDEX and SSL_CERT_FILE).",
-    )
+    # One file at a time: they share most of their pins, and pip refuses to be told a thing twice.
+    for file in pins:
+        _run(
+            [*install, "--require-hashes", "-r", str(file)],
+            f"packages of {file.stem}",
+            "The packages could not be installed: look at the lines above. Where a network has a "
+            "package index or a certificate authority of its own, set PIP_INDEX_URL and PIP_CERT "
+            "(for uv: UV_DEFAULT_INDEX and SSL_CERT_FILE).",
+        )
     _run(
         [*install, "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
         "ironbeat",
@@ -71,6 +80,22 @@ def ensure(name, requirements):
     print(f"Installed in {time.time() - started:.0f} s")
     sys.stdout.flush()
     return str(python)
+
+
+def available_extras():
+    """The names that `scripts/up --with` takes: the extras that have a file of pins."""
+    return [name for name in EXTRAS if (ROOT / "requirements" / f"{name}.txt").exists()]
+
+
+def remembered_extras():
+    """The extras that the last `scripts/up --with` chose."""
+    known = available_extras()
+    return [name for name in (_read(ROOT / CHOSEN) or "").split() if name in known]
+
+
+def remember_extras(names):
+    """Have the next `scripts/up` take the same."""
+    (ROOT / CHOSEN).write_text(" ".join(names) + "\n")
 
 
 def newer_python():
@@ -158,12 +183,13 @@ def _is_usable(directory):
 
 def _fingerprint(directory, pins):
     """What an environment is made from: its place (scripts name it), Python, pins, project."""
-    parts = (str(directory), sys.version, _read(pins), _read(ROOT / "pyproject.toml"))
+    parts = (str(directory), sys.version, *map(_read, pins), _read(ROOT / "pyproject.toml"))
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 
 def _count(pins):
-    return len(re.findall(r"^[A-Za-z0-9._-]+(?:\[.*\])?==", _read(pins) or "", re.MULTILINE))
+    pinned = re.compile(r"^[A-Za-z0-9._-]+(?:\[.*\])?==[^\\\n]*", re.MULTILINE)
+    return len({pin.strip() for file in pins for pin in pinned.findall(_read(file) or "")})
 
 
 def _working_uv():

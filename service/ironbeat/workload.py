@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any, Literal
 
 ENTRY_POINT_GROUP = "ironbeat.workloads"
@@ -121,6 +122,11 @@ class Workload:
     saying why it cannot, with nothing changed. ``commands``: a Typer
     application mounted under ``ironbeat NAME``. ``soft_time_limit`` and ``time_limit`` (seconds)
     replace the platform's for this workload's tasks.
+
+    A workload that needs heavy packages leaves them to an ``extra`` of its package and names in
+    ``needs`` the modules that they bring (top-level names, as one imports them). Where one of these
+    is not installed the workload is off, and :attr:`lacks` says why: its modules are not imported,
+    its tables not made and its schedules not brought in, and everything else runs as before.
     """
 
     name: str
@@ -135,6 +141,8 @@ class Workload:
     task_routes: Mapping[str, str] = field(default_factory=dict)
     soft_time_limit: int | None = None
     time_limit: int | None = None
+    extra: str | None = None
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -142,6 +150,25 @@ class Workload:
                 f"workload name {self.name!r}: use lower-case letters, digits, '-' and '_', "
                 "beginning with a letter"
             )
+        if dotted := [name for name in self.needs if "." in name]:
+            # To look for a module inside a package is to import the package.
+            raise WorkloadError(
+                f"workload {self.name!r} needs {dotted}: name top-level modules, without a dot"
+            )
+
+    @property
+    def lacks(self) -> str | None:
+        """Why this workload cannot run here and what to do about it; ``None``: it can."""
+        missing = [name for name in self.needs if find_spec(name) is None]
+        if not missing:
+            return None
+        modules = f"no module named {', '.join(missing)}"
+        if self.extra is None:
+            return f"{modules}; install the package that has it"
+        return (
+            f"its extra {self.extra!r} is not installed ({modules}); run "
+            f"`scripts/up --with {self.extra}`, or install its package with [{self.extra}]"
+        )
 
     @property
     def database_schema(self) -> str:
@@ -179,9 +206,9 @@ def load(entry_point: EntryPoint) -> Workload:
 
 
 def discover(enabled: Iterable[str] | None = None) -> tuple[Workload, ...]:
-    """All installed workloads, or those named in ``enabled``, sorted by name.
+    """All installed workloads that can run here, or those named in ``enabled``, sorted by name.
 
-    Raises :class:`WorkloadError` when a named workload is not installed.
+    Raises :class:`WorkloadError` when a named workload is not installed, or lacks what it needs.
     """
     installed = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     names = sorted(installed) if enabled is None else sorted(set(enabled))
@@ -191,4 +218,35 @@ def discover(enabled: Iterable[str] | None = None) -> tuple[Workload, ...]:
             f"workloads {missing} are switched on but not installed; installed are "
             f"{sorted(installed)}. Install the package or change IRONBEAT_WORKLOADS."
         )
-    return tuple(load(installed[name]) for name in names)
+    found = tuple(load(installed[name]) for name in names)
+    if enabled is None:
+        return tuple(workload for workload in found if workload.lacks is None)
+    for workload in found:
+        if reason := workload.lacks:
+            raise WorkloadError(
+                f"workload {workload.name!r} is switched on but cannot run: {reason}. Or take its "
+                "name out of IRONBEAT_WORKLOADS."
+            )
+    return found
+
+
+def switched_off(enabled: Iterable[str] | None = None) -> dict[str, str]:
+    """The installed workloads that do not run, by name, each with the reason.
+
+    ``enabled`` as for :func:`discover`, which raises for those that are named and cannot run; here
+    they are left out, and so are those that do not load.
+    """
+    named = None if enabled is None else set(enabled)
+    reasons: dict[str, str] = {}
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        if named is not None:
+            if point.name not in named:
+                reasons[point.name] = "not named in IRONBEAT_WORKLOADS"
+            continue
+        try:
+            lacking = load(point).lacks
+        except WorkloadError:
+            continue
+        if lacking:
+            reasons[point.name] = lacking
+    return reasons

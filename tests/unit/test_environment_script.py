@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.machinery
 import importlib.util
 import sys
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_what_was_made_from_the_same_pins_is_used(environment: ModuleType, tmp_p
     python = directory / "bin" / "python"
     python.touch()
     pins = tmp_path / "requirements" / "local.txt"
-    (directory / "made-from").write_text(environment._fingerprint(directory, pins))
+    (directory / "made-from").write_text(environment._fingerprint(directory, [pins]))
     assert environment.ensure(".venv", "local.txt") == str(python)
 
 
@@ -83,16 +84,89 @@ def test_other_pins_or_another_place_ask_for_another_environment(
     environment: ModuleType, tmp_path: Path
 ) -> None:
     pins = tmp_path / "requirements" / "local.txt"
-    first = environment._fingerprint(tmp_path / ".venv", pins)
-    assert environment._fingerprint(tmp_path / "moved", pins) != first
+    first = environment._fingerprint(tmp_path / ".venv", [pins])
+    assert environment._fingerprint(tmp_path / "moved", [pins]) != first
     pins.write_text("celery==1.0\n")
-    assert environment._fingerprint(tmp_path / ".venv", pins) != first
+    assert environment._fingerprint(tmp_path / ".venv", [pins]) != first
 
 
 def test_the_pins_are_counted(environment: ModuleType, tmp_path: Path) -> None:
     pins = tmp_path / "requirements" / "local.txt"
     pins.write_text("a==1 \\\n    --hash=sha256:x\n    # via b\nc[d]==2 ; python_version < '4'\n")
-    assert environment._count(pins) == 2
+    assert environment._count([pins]) == 2
+    more = tmp_path / "requirements" / "speech.txt"
+    more.write_text("a==1 \\\n    --hash=sha256:x\ne==1\n")
+    assert environment._count([pins, more]) == 3
+
+
+@pytest.fixture
+def up(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """``scripts/up`` as a module, for a project with three extras and one of models."""
+    for name in ("analytics", "documents", "speech", "models"):
+        (environment.ROOT / "requirements" / f"{name}.txt").write_text("")
+    monkeypatch.setitem(sys.modules, "environment", environment)
+    loader = importlib.machinery.SourceFileLoader("scripts_up", str(SCRIPTS / "up"))
+    module = ModuleType("scripts_up")
+    module.__file__ = str(SCRIPTS / "up")
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        ([], ["speech"]),
+        (["--with", "analytics"], ["analytics"]),
+        (["--with=speech,analytics"], ["analytics", "speech"]),
+        (["--with", "all"], ["analytics", "documents", "speech"]),
+        (["--with", "all,models"], ["analytics", "documents", "speech", "models"]),
+        (["--with", "none"], []),
+    ],
+)
+def test_extras_are_chosen_by_name_and_otherwise_as_the_last_time(
+    up: ModuleType, arguments: list[str], chosen: list[str]
+) -> None:
+    assert up.chosen_extras(arguments, ["speech"]) == chosen
+
+
+@pytest.mark.parametrize("arguments", [["--with"], ["--with="], ["--with", "analytics,speach"]])
+def test_an_unknown_extra_is_refused_with_the_names_there_are(
+    up: ModuleType, arguments: list[str]
+) -> None:
+    with pytest.raises(up.environment.Unavailable, match="analytics, documents, speech, models"):
+        up.chosen_extras(arguments, [])
+
+
+def test_the_choice_of_extras_is_remembered_while_there_are_such(
+    environment: ModuleType, tmp_path: Path
+) -> None:
+    assert environment.remembered_extras() == []
+    (tmp_path / "requirements" / "speech.txt").write_text("")
+    environment.remember_extras(["analytics", "speech"])
+    assert environment.remembered_extras() == ["speech"]
+
+
+def test_the_pins_of_an_extra_are_part_of_what_an_environment_is_made_from(
+    environment: ModuleType, tmp_path: Path
+) -> None:
+    directory = tmp_path / ".venv"
+    core = tmp_path / "requirements" / "local.txt"
+    extra = tmp_path / "requirements" / "speech.txt"
+    extra.write_text("")
+    alone = environment._fingerprint(directory, [core])
+    assert environment._fingerprint(directory, [core, extra]) != alone
+
+
+def test_pins_that_are_installed_together_agree() -> None:
+    def pins(name: str) -> set[str]:
+        lines = (SCRIPTS.parent / "requirements" / f"{name}.txt").read_text().splitlines()
+        return {line.rstrip("\\ ") for line in lines if "==" in line.partition(";")[0]}
+
+    everything = pins("full")
+    for name in ("core", "local", "analytics", "documents", "speech"):
+        assert {pin.partition(" ")[0] for pin in pins(name)} <= {
+            pin.partition(" ")[0] for pin in everything
+        }, name
 
 
 def test_a_failed_installation_shows_the_end_of_its_output(

@@ -92,6 +92,11 @@ class LazyCommands(MutableMapping[str, Any]):
         return command
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            from ironbeat.cli.workloads import explain_absence
+
+            explain_absence(name)
+            raise KeyError(name)
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]

@@ -26,10 +26,12 @@ def sample(
     as_json: JsonFlag = False,
 ) -> None:
     """Load sample rows into a workload's tables: the same rows each time."""
+    from ironbeat.cli.workloads import explain_absence
     from ironbeat.workload import discover
 
     known = {found.name: found for found in discover()}
     if workload not in known:
+        explain_absence(workload)
         raise not_found("workload", workload, f"Installed are: {', '.join(known) or 'none'}.")
     source = known[workload].sample
     if source is None:

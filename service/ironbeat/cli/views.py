@@ -301,9 +301,15 @@ def problems(status: Status) -> list[RenderableType]:
     return [Text(problem, style="bold red") for problem in status.problems]
 
 
+def switched_off(status: Status) -> list[RenderableType]:
+    """The workloads that do not run, and why."""
+    return [Text(f"workload {name} is off: {reason}") for name, reason in status.off.items()]
+
+
 def status_page(status: Status) -> RenderableType:
     """The page that ``ironbeat status`` prints."""
-    parts: list[RenderableType] = [headline(status.health), *problems(status), ""]
+    parts: list[RenderableType] = [headline(status.health), *problems(status)]
+    parts += [*switched_off(status), ""]
     parts += [limits(status.limits), "", workers(status), "", queues(status.queues), ""]
     parts += [stores(status), outcomes(status), "", schedules(status)]
     if status.running:

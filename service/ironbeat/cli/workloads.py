@@ -10,13 +10,13 @@ import typer
 
 from ironbeat.cli.failures import CommandError, ExitStatus
 from ironbeat.cli.output import JsonFlag, show, table
-from ironbeat.workload import ENTRY_POINT_GROUP, WorkloadError, load
+from ironbeat.workload import ENTRY_POINT_GROUP, WorkloadError, load, switched_off
 
 app = typer.Typer(name="workloads", no_args_is_help=True, help="The installed workloads.")
 
 
 def command_sources() -> dict[str, str]:
-    """Each installed workload that has commands, with where they are (``module:attribute``).
+    """Each workload that has commands and can run, with where they are (``module:attribute``).
 
     A workload that does not load is left out here, so that it cannot break the rest of the
     command line; ``ironbeat workloads list`` says what is wrong with it.
@@ -27,9 +27,22 @@ def command_sources() -> dict[str, str]:
             workload = load(point)
         except WorkloadError:
             continue
-        if workload.commands:
+        if workload.commands and workload.lacks is None:
             sources[workload.name] = workload.commands
     return sources
+
+
+def explain_absence(name: str) -> None:
+    """Say why the commands of workload ``name`` are not there: raises :class:`CommandError`.
+
+    Returns when no workload of that name lacks anything.
+    """
+    if reason := switched_off().get(name):
+        raise CommandError(
+            f"workload {name!r} is off: {reason}.",
+            "`ironbeat workloads list` shows all of them.",
+            ExitStatus.SETTINGS,
+        )
 
 
 def load_commands(name: str, source: str) -> typer.Typer:
@@ -64,6 +77,7 @@ def list_workloads(as_json: JsonFlag = False) -> None:
     from ironbeat.settings import get_settings
 
     named = get_settings().enabled_workloads
+    off = switched_off(named)
     rows: list[dict[str, Any]] = []
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         row: dict[str, Any] = {
@@ -74,6 +88,7 @@ def list_workloads(as_json: JsonFlag = False) -> None:
             "schedules": 0,
             "tables": None,
             "commands": None,
+            "off": off.get(point.name),
             "error": None,
         }
         try:
@@ -81,10 +96,13 @@ def list_workloads(as_json: JsonFlag = False) -> None:
         except WorkloadError as error:
             row["error"] = str(error)
         else:
+            row["enabled"] = point.name not in off
             row["queues"] = [queue.name for queue in workload.queues]
             row["schedules"] = len(workload.schedules)
             row["tables"] = workload.database_schema if workload.migrations else None
             row["commands"] = f"ironbeat {workload.name}" if workload.commands else None
+            if named is not None and point.name in named and workload.lacks:
+                row["error"] = workload.lacks
         rows.append(row)
     missing = sorted(set(named or ()) - {row["name"] for row in rows})
     show(
@@ -92,7 +110,7 @@ def list_workloads(as_json: JsonFlag = False) -> None:
         as_json,
         lambda: table(
             None,
-            ["workload", "on", "queues", ">schedules", "tables in", "commands", "error"],
+            ["workload", "on", "queues", ">schedules", "tables in", "commands", "why not"],
             [
                 (
                     row["name"],
@@ -101,7 +119,7 @@ def list_workloads(as_json: JsonFlag = False) -> None:
                     row["schedules"],
                     row["tables"],
                     row["commands"],
-                    row["error"],
+                    row["error"] or row["off"],
                 )
                 for row in rows
             ],

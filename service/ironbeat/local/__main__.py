@@ -35,7 +35,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--now", action="store_true", help="with --down: do not wait for running tasks"
     )
-    parser.usage = "scripts/up [--down [--now] | --status]"
+    # scripts/up itself reads this one, and makes the environment accordingly.
+    parser.add_argument(
+        "--with",
+        metavar="LIST",
+        help="install what these workloads need, separated by commas: analytics, documents, "
+        "speech, or all; remembered by the next run; none: the core alone again",
+    )
+    parser.usage = "scripts/up [--with LIST] [--down [--now] | --status]"
     chosen = parser.parse_args(arguments)
     state_dir = Path(os.environ.get("IRONBEAT_STATE_DIR") or chosen.root / "var").absolute()
     installation = Installation(chosen.root, state_dir)

@@ -20,7 +20,9 @@ from ironbeat.embedded.temporary import answers, pongs
 from ironbeat.local.installation import Installation, InstallationError
 from ironbeat.local.progress import Progress
 from ironbeat.local.supervised import Process, Supervisor, reachable
+from ironbeat.migrations import first_revisions
 from ironbeat.settings import Settings
+from ironbeat.workload import discover, switched_off
 
 STORE_SECONDS = 90.0
 FOREIGN_STORE_SECONDS = 5.0
@@ -32,10 +34,10 @@ POLL_SECONDS = 0.2
 
 STORES = ("postgres", "redis")
 PROGRAMS = ("beat", "worker", "flower", "api")
-# Applied to an empty database only; what is wanted then stands in a file until it is done.
+# Applied to an empty database only.
 FIRST_REVISION = "0001_platform"
+# Names the workloads whose sample rows are still to be loaded.
 SAMPLE_WANTED = "sample-wanted"
-SAMPLE_WORKLOAD = "marketplace"
 SAMPLE_USERS = 1000
 
 
@@ -81,10 +83,10 @@ def up(installation: Installation, progress: Progress) -> Settings:
         with progress.step("Tables") as step:
             applied = _command(installation, step, "db", "upgrade")["applied"]
             step.done(f"{len(applied)} revisions applied" if applied else "up to date")
-        enabled = settings.enabled_workloads
-        if FIRST_REVISION in applied and (enabled is None or SAMPLE_WORKLOAD in enabled):
-            (installation.state_dir / SAMPLE_WANTED).touch()
-        _load_sample(installation, progress)
+        _want_samples(installation, settings, applied)
+        _load_samples(installation, progress)
+        for name, reason in switched_off(settings.enabled_workloads).items():
+            progress.note(f"workload {name} is off: {reason}")
 
         # The programs take a while to start; meanwhile their schedules come in.
         supervisor.ensure_started()
@@ -200,14 +202,31 @@ def _wait_for_stores(
             time.sleep(POLL_SECONDS)
 
 
-def _load_sample(installation: Installation, progress: Progress) -> None:
-    """Load sample rows once, into tables that were just made: never among rows of the user's."""
+def _want_samples(installation: Installation, settings: Settings, applied: list[str]) -> None:
+    """Note whose tables were just made: sample rows go there once, never among the user's own."""
+    if not applied:
+        return
+    workloads = [each for each in discover(settings.enabled_workloads) if each.sample]
+    fresh = [name for name, first in first_revisions(workloads).items() if first in applied]
+    if fresh:
+        wanted = installation.state_dir / SAMPLE_WANTED
+        before = wanted.read_text().split() if wanted.exists() else []
+        wanted.write_text("\n".join(dict.fromkeys([*before, *fresh])))
+
+
+def _load_samples(installation: Installation, progress: Progress) -> None:
+    """Load the sample rows that were noted; those that an interruption kept back, too."""
     wanted = installation.state_dir / SAMPLE_WANTED
     if not wanted.exists():
         return
     with progress.step("Sample rows") as step:
-        found = _command(installation, step, "sample", SAMPLE_WORKLOAD, f"--users={SAMPLE_USERS}")
-        step.done(f"{sum(found['rows'].values())} rows for {SAMPLE_WORKLOAD}")
+        names = wanted.read_text().split()
+        told = []
+        for number, name in enumerate(names):
+            found = _command(installation, step, "sample", name, f"--users={SAMPLE_USERS}")
+            told.append(f"{sum(found['rows'].values())} rows for {name}")
+            wanted.write_text("\n".join(names[number + 1 :]))
+        step.done(", ".join(told))
     wanted.unlink()
 
 

@@ -123,6 +123,16 @@ def branches(workloads: Iterable[Workload] | None = None) -> list[Branch]:
     return found
 
 
+def first_revisions(workloads: Iterable[Workload]) -> dict[str, str]:
+    """The revision that makes each workload's tables, for those of ``workloads`` that have any."""
+    return {
+        branch.name: base
+        for branch in branches(workloads)
+        if branch.name != PLATFORM
+        for base in ScriptDirectory.from_config(branch.config()).get_bases()
+    }
+
+
 def _package_directory(workload: Workload) -> Path:
     package = workload.migrations or ""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -51,7 +51,13 @@ from ironbeat.watch.queues import (
     read_queues,
 )
 from ironbeat.watch.stores import BROKER_ERRORS, Probe, broker, database
-from ironbeat.workload import ENTRY_POINT_GROUP, Workload, WorkloadError, discover
+from ironbeat.workload import (
+    ENTRY_POINT_GROUP,
+    Workload,
+    WorkloadError,
+    discover,
+    switched_off,
+)
 
 DEFAULT_QUEUE = "default"
 WINDOW_SECONDS = 3600.0
@@ -98,7 +104,8 @@ class DatabaseStatus:
 @dataclass(frozen=True, slots=True)
 class Status:
     """How the suite is doing at ``at``. Parts that could not be read are ``None`` or empty, and
-    ``problems`` says why. Runs are judged over the last ``window_seconds``.
+    ``problems`` says why. Runs are judged over the last ``window_seconds``. ``off`` are
+    the installed workloads that do not run, each with the reason.
     """
 
     at: datetime
@@ -120,6 +127,7 @@ class Status:
     running: tuple[Running, ...]
     failures: tuple[Failure, ...]
     problems: tuple[str, ...]
+    off: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def broken(self) -> tuple[Limit, ...]:
@@ -215,6 +223,7 @@ def status(
         running=read.running if read else (),
         failures=read.failures if read else (),
         problems=tuple(dict.fromkeys(problems)),
+        off=_switched_off(settings.enabled_workloads),
     )
 
 
@@ -297,12 +306,19 @@ def _load_workloads(
     found: list[Workload] = []
     problems: list[str] = []
     # One by one: a workload that does not load must not hide the others.
-    for name in names or sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}):
+    installed = sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)})
+    off = {} if names else switched_off()
+    for name in names or [each for each in installed if each not in off]:
         try:
             found.extend(discover([name]))
         except WorkloadError as error:
             problems.append(str(error))
     return tuple(found), tuple(problems)
+
+
+@lru_cache(maxsize=8)
+def _switched_off(names: tuple[str, ...] | None) -> Mapping[str, str]:
+    return switched_off(names)
 
 
 def queue_names(
