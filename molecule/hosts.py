@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # Submits through the suite's own interface; printed is the ids of the runs.
 SUBMIT = """
 import json, sys
-from ironbeat.dispatch import Submit, TaskManager
+from ironbeat.dispatch.manager import Submit, TaskManager
 task, seconds = json.loads(sys.argv[1])
 print(json.dumps(TaskManager().submit_many([Submit(task, (each,)) for each in seconds])))
 """

@@ -97,7 +97,10 @@ def readable(line: Line, zone: tzinfo, *, colour: bool = False) -> list[str]:
     level = str(found.get("level", ""))
     tone = _TONES.get(level, "")
     rest = " ".join(
-        f"{name}={_value(value)}" for name, value in found.items() if name not in _PLACED
+        f"{name}={_value(value)}"
+        for name, value in found.items()
+        # A run's id is its task's id; once is enough.
+        if name not in _PLACED and not (name == "run_id" and value == found.get("task_id"))
     )
     said = f"{words.painted(Toned(level.upper(), tone), colour)} {found['event']}"
     tail = f"  {words.painted(Toned(rest, 'dim'), colour)}" if rest else ""

@@ -15,7 +15,11 @@ PROGRAMS = ("beat", "api", "flower", "worker")
 
 @dataclass(frozen=True)
 class Process:
-    """One process as supervisord sees it. ``seconds``: how long it has run; 0 when it does not."""
+    """One process as supervisord sees it.
+
+    ``seconds``: how long it has run; 0 when it does not. ``started_at``: its last start by the
+    host's own clock, in seconds since the epoch; 0 when it was never started.
+    """
 
     group: str
     name: str
@@ -25,6 +29,7 @@ class Process:
     exit_status: int
     problem: str
     logfile: str
+    started_at: int = 0
 
     @property
     def full_name(self) -> str:
@@ -51,4 +56,5 @@ def from_info(info: Mapping[str, Any]) -> Process:
         exit_status=info["exitstatus"],
         problem=info["spawnerr"],
         logfile=info["stdout_logfile"],
+        started_at=info["start"],
     )

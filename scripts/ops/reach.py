@@ -8,10 +8,12 @@ otherwise. Commands run as root where the account may become root without a pass
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,16 +27,21 @@ from paramiko.ssh_exception import (
     AuthenticationException,
     BadHostKeyException,
     NoValidConnectionsError,
+    PasswordRequiredException,
     SSHException,
 )
 
 from scripts.ops.failures import OpsError, Unreachable
 from scripts.ops.inventory import Host
 
+# What goes wrong is raised here and told in a sentence; paramiko would print its stack as well.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
 # A host that does not answer is given up after at most twice this: once for the connection, once
 # for what the server says first.
 CONNECT_SECONDS = 4.0
 RUN_SECONDS = 30.0
+KEEPALIVE_SECONDS = 15
 
 # `sudo -n true` asks nobody: where a password would be needed the command runs without root, and
 # sees what the account may see.
@@ -78,6 +85,9 @@ class Reach(Protocol):
     def connect(self, address: str, port: int) -> Any:
         """A socket to an address as the host sees it."""
 
+    def alive(self) -> bool:
+        """Whether the way to the host is still there, as far as is known without asking it."""
+
     def close(self) -> None:
         """Let go of the host."""
 
@@ -114,7 +124,7 @@ class SshReach:
 
     def _describe(self) -> Connection:
         host = self.host
-        keys = [*([host.key_file] if host.key_file else []), *host.ssh.identities]
+        keys = self._keys()
         options: dict[str, Any] = {
             "banner_timeout": CONNECT_SECONDS,
             "auth_timeout": CONNECT_SECONDS,
@@ -122,7 +132,7 @@ class SshReach:
             "look_for_keys": not keys,
         }
         if keys:
-            options["key_filename"] = [str(Path(key).expanduser()) for key in keys]
+            options["key_filename"] = [str(key) for key in keys]
         gateway: Connection | str | None = host.ssh.proxy_command
         for hop in host.ssh.jump.split(",") if host.ssh.jump else ():
             gateway = Connection(hop, config=_shared_config().clone(), gateway=gateway)
@@ -140,6 +150,12 @@ class SshReach:
             self._trust(each.client)
             each = each.gateway
         return made
+
+    def _keys(self) -> list[Path]:
+        """The key files that the inventory names."""
+        host = self.host
+        named = [*([host.key_file] if host.key_file else []), *host.ssh.identities]
+        return [Path(each).expanduser() for each in named]
 
     def _trust(self, client: paramiko.SSHClient) -> None:
         options = self.host.ssh
@@ -159,12 +175,26 @@ class SshReach:
         if self._connection.is_connected:
             return
         host = self.host
+        for key in self._keys():
+            if not os.access(key, os.R_OK):
+                raise Unreachable(
+                    f"its key {key} cannot be read",
+                    "The inventory names it: ansible_ssh_private_key_file.",
+                )
         try:
             self._connection.open()
+            # A router between forgets a connection that is silent for long.
+            self._transport().set_keepalive(KEEPALIVE_SECONDS)
+        except Unreachable:
+            raise
         except BadHostKeyException as error:
             raise Unreachable(
                 "its host key is not the one that is known",
                 f"If it was set up anew: ssh-keygen -R {host.address}",
+            ) from error
+        except PasswordRequiredException as error:
+            raise Unreachable(
+                "its key has a passphrase", f"Give it to the agent: ssh-add {host.key_file or ''}"
             ) from error
         except AuthenticationException as error:
             user = self._connection.user
@@ -191,8 +221,9 @@ class SshReach:
         """The lines of a command on the host."""
         channel = self._execute(argv)
         try:
-            with channel.makefile("r", encoding="utf-8", errors="replace") as lines:
-                yield from lines
+            with channel.makefile("rb") as lines:
+                for line in lines:
+                    yield line.decode(errors="replace")
             if channel.recv_exit_status() != 0:
                 said = channel.recv_stderr(4096).decode(errors="replace")
                 raise OpsError(f"{self.host.name}: {Answer(1, '', said).last_words}")
@@ -209,6 +240,10 @@ class SshReach:
             return self._transport().open_channel(
                 "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=CONNECT_SECONDS
             )
+
+    def alive(self) -> bool:
+        """Whether the connection is up."""
+        return bool(self._connection.is_connected)
 
     def close(self) -> None:
         """Hang up."""
@@ -264,20 +299,28 @@ class LocalReach:
 
     def stream(self, argv: Sequence[str]) -> Iterator[str]:
         """The lines of a command here."""
-        process = subprocess.Popen(
-            as_root(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
-        assert process.stdout is not None and process.stdin is not None
-        try:
-            yield from process.stdout
-        finally:
-            process.stdin.close()
-            process.stdout.close()
-            process.wait()
+        # A file takes what it complains of: a pipe that nobody reads might fill up.
+        with tempfile.TemporaryFile("w+", errors="replace") as complaints:
+            process = subprocess.Popen(
+                as_root(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                errors="replace",
+            )
+            assert process.stdout is not None and process.stdin is not None
+            try:
+                yield from process.stdout
+                if process.wait() != 0:
+                    complaints.seek(0)
+                    raise OpsError(
+                        f"{self.host.name}: {Answer(1, '', complaints.read()).last_words}"
+                    )
+            finally:
+                process.stdin.close()
+                process.stdout.close()
+                process.wait()
 
     def duplex(self, argv: Sequence[str]) -> socket.socket:
         """A socket whose other end is a command here."""
@@ -293,6 +336,10 @@ class LocalReach:
             return socket.create_connection((address, port), timeout=CONNECT_SECONDS)
         except OSError as error:
             raise Unreachable(_said(error)) from error
+
+    def alive(self) -> bool:
+        """It is here."""
+        return True
 
     def close(self) -> None:
         """Nothing is held."""
@@ -349,5 +396,7 @@ def _said(error: BaseException) -> str:
         return error.strerror.lower()
     text = str(error)
     if "banner" in text:
-        return f"its SSH server says nothing within {CONNECT_SECONDS:g} s"
+        return f"no SSH server says its name within {CONNECT_SECONDS:g} s"
+    if "No existing session" in text:
+        return "its SSH server ended the connection"
     return text or type(error).__name__

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.ops import everywhere, output, roll, suite, words
-from scripts.ops.failures import OK, REFUSED, UNHEALTHY, OpsError
+from scripts.ops.failures import OK, REFUSED, UNHEALTHY, USAGE, OpsError
 from scripts.ops.inventory import Host
 from scripts.ops.looking import facts
 from scripts.ops.processes import RUNS
@@ -30,6 +30,8 @@ PREPARE_SECONDS = 20.0
 # From the end of the old process until the new one runs and does its work.
 CONFIRM_SECONDS = 60.0
 POLL_SECONDS = 0.5
+# A process that supervisord has started so often in vain is not waited for any longer.
+MOST_STARTS = 4
 # How many ended runs are looked at for how long tasks take.
 RUNS_LOOKED_AT = 500
 
@@ -77,11 +79,15 @@ def run(
     programs: Sequence[str],
     serial: int,
     dry_run: bool,
+    env: str,
     as_json: bool,
 ) -> int:
-    """Restart ``programs`` on ``hosts``; the exit status says whether all came back healthy."""
+    """Restart ``programs`` on ``hosts``; the exit status says whether all came back healthy.
+
+    ``env`` is what the hosts were read from, for the hint on what to look at.
+    """
     if serial < 1:
-        raise OpsError("--serial must be 1 or more", "", REFUSED)
+        raise OpsError(f"--serial {serial} is no number of hosts", "It must be 1 or more.", USAGE)
     sites, candidates = prepare([host for host in hosts if host.programs])
     waves = roll.plan(roll.chosen(candidates, programs), serial)
     if dry_run:
@@ -95,7 +101,7 @@ def run(
         outcome = "done" if rolled.ok else "interrupted" if rolled.interrupted else "aborted"
         output.document({"outcome": outcome, "restarted": rolled.done, "left": rolled.left})
     else:
-        output.lines(outcome_lines(rolled))
+        output.lines(outcome_lines(rolled, env))
     return OK if rolled.ok else UNHEALTHY
 
 
@@ -274,8 +280,14 @@ class _Rolling:
         """Wait until a new process runs and works: its pid, and what is wrong with it."""
         due = time.monotonic() + seconds + CONFIRM_SECONDS
         problem = "has not started"
+        failed: set[int] = set()
         while True:
             now = site.supervisor.process(name)
+            if now.state == "BACKOFF":
+                failed.add(now.started_at)
+            if len(failed) >= MOST_STARTS:
+                said = site.supervisor.last_words(name) or now.problem
+                return 0, f"ends at once, {len(failed)} times now: {said}"
             if now.state == "FATAL":
                 return 0, f"does not start: {now.problem or f'status {now.exit_status}'}"
             if now.state == "STOPPED":
@@ -381,7 +393,7 @@ def done_line(done: Done) -> str:
     )
 
 
-def outcome_lines(rolled: Rolled) -> list[str]:
+def outcome_lines(rolled: Rolled, env: str) -> list[str]:
     """How it ended, for people."""
     good = sum(each.ok for each in rolled.done)
     if rolled.ok:
@@ -390,7 +402,7 @@ def outcome_lines(rolled: Rolled) -> list[str]:
     for each in rolled.done:
         if not each.ok:
             lines.append(f"not healthy: {each.host}: {each.name} {each.said}")
-            lines.append(f"look at: fab logs --limit {each.host} --program {each.name}")
+            lines.append(f"look at: fab logs -e {env} --limit {each.host} --program {each.name}")
     if rolled.left:
         lines.append(f"not touched: {', '.join(rolled.left)}")
     return lines

@@ -52,18 +52,19 @@ def suite_complaints(answered: Answered) -> list[str]:
     status = answered.value
     found = []
     if status["health"]["status"] == "unhealthy":
-        bad = [
-            f"{name}: {said}"
-            for name, said in status["health"]["checks"].items()
-            if not said.startswith("ok")
-        ]
-        found.append(f"the suite is unhealthy: {'; '.join(bad) or 'it does not say why'}")
+        found.append(f"the suite is unhealthy: {_not_ok(status['health'])}")
     found += [
         f"{limit['title']}: {figure(limit)}, normal is {limit['bound']}"
         for limit in status["limits"]
         if limit["ok"] is False and limit["severity"] == "critical"
     ]
     return found
+
+
+def _not_ok(health: Mapping[str, Any]) -> str:
+    checks = health["checks"].items()
+    wrong = [f"{name}: {said}" for name, said in checks if not said.startswith("ok")]
+    return "; ".join(wrong) or "it does not say why"
 
 
 def fields(seen: Survey) -> dict[str, Any]:
@@ -105,14 +106,22 @@ def page(seen: Survey, *, colour: bool = False) -> list[str]:
         lines += [words.painted(Toned(each, "bad"), colour) for each in wrong]
         lines += hints
     else:
-        count = sum(len(each.programs) for each in seen.snapshots)
-        told = f"{_count(len(seen.snapshots), 'host')}, {_count(count, 'program')}: all is well"
-        lines.append(words.painted(Toned(told, "good"), colour))
+        lines.append(words.painted(_well(seen), colour))
     waiting = [f"{p.host}: {p.name}" for each in seen.snapshots for p in each.waiting]
     if waiting:
         told = f"run an older release until `fab restart`: {', '.join(waiting)}"
         lines.append(words.painted(Toned(told, "warning"), colour))
     return lines
+
+
+def _well(seen: Survey) -> Toned:
+    """The last line when nothing is wrong that would end `fab` with an error."""
+    count = sum(len(each.programs) for each in seen.snapshots)
+    all_run = f"{_count(len(seen.snapshots), 'host')}, {_count(count, 'program')}"
+    health = seen.suite.value["health"] if seen.suite else None
+    if health and health["status"] == "degraded":
+        return Toned(f"{all_run}: all run; degraded: {_not_ok(health)}", "warning")
+    return Toned(f"{all_run}: all is well", "good")
 
 
 def programs(snapshots: Sequence[Snapshot], title: str = "") -> Table:

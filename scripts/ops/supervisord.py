@@ -13,6 +13,7 @@ from scripts.ops.reach import Reach
 
 SOCKET = "/run/ironbeat/supervisor.sock"
 ANSWER_SECONDS = 15.0
+TAIL_BYTES = 4000
 _RELAY = (Path(__file__).parent / "onhost" / "relay.py").read_text()
 
 
@@ -73,6 +74,12 @@ class Supervisor:
             full = name if group == name else f"{group}:{name}"
             found[full] = Bounds(int(each["stopwaitsecs"]), int(each["startsecs"]))
         return found
+
+    def last_words(self, full_name: str) -> str:
+        """The last two lines that a process logged: what is wrong and what to do, as it goes."""
+        text = self._call("tailProcessStdoutLog", full_name, 0, TAIL_BYTES)[0]
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return "; ".join(lines[-2:])
 
     def changed_groups(self) -> tuple[str, ...]:
         """The groups whose files differ from what runs; files are read, nothing is restarted."""

@@ -108,6 +108,7 @@ def restart(
         programs=_listed(program or []),
         serial=serial,
         dry_run=dry_run,
+        env=env,
         as_json=json,
     )
 

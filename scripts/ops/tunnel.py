@@ -22,6 +22,8 @@ from scripts.ops.reach import Reach
 LOOPBACK = "127.0.0.1"
 # Where each listens on the host unless its settings say otherwise, and here unless told.
 PORTS = {"flower": 5555, "api": 8000}
+# How often it is looked whether the way is still there.
+LOOK_SECONDS = 1.0
 # Where its password is kept on the laptop, by the variable's name in the inventory's vault file.
 SECRETS = {
     "flower": "user ironbeat, password vault_flower_password",
@@ -43,9 +45,10 @@ def run(hosts: Sequence[Host], ports: dict[str, int], *, as_json: bool) -> int:
     """Open the tunnels and keep them until Ctrl-C."""
     web = [host for host in hosts if "web" in host.groups]
     if not web:
-        raise OpsError("none of these hosts is in the group web", "", NOT_FOUND)
+        raise OpsError("none of these hosts is in the group web", "Leave --limit out.", NOT_FOUND)
     reached = suite.first_reached(web)
-    known = facts(reached)["settings"]
+    told = facts(reached)
+    known = told["settings"]
     with contextlib.ExitStack() as stack:
         opened = [
             stack.enter_context(
@@ -59,17 +62,19 @@ def run(hosts: Sequence[Host], ports: dict[str, int], *, as_json: bool) -> int:
             )
             for name, port in ports.items()
         ]
-        _tell(reached.host.name, opened, as_json)
+        _tell(reached.host.name, opened, told["flower_path"], as_json)
         try:
-            while True:
-                time.sleep(3600)
+            while reached.alive():
+                time.sleep(LOOK_SECONDS)
         except KeyboardInterrupt:
-            # The one way to end it; nothing has gone wrong.
+            # The one way to end it well.
             return OK
+    raise Unreachable(f"{reached.host.name}: the connection is lost")
 
 
-def _tell(host: str, opened: Sequence[Tunnel], as_json: bool) -> None:
-    urls = {each.name: f"http://{LOOPBACK}:{each.port}" for each in opened}
+def _tell(host: str, opened: Sequence[Tunnel], flower_path: str, as_json: bool) -> None:
+    paths = {"flower": flower_path, "api": "/"}
+    urls = {each.name: f"http://{LOOPBACK}:{each.port}{paths[each.name]}" for each in opened}
     if as_json:
         print(json.dumps({"host": host, "urls": urls}), flush=True)
         return

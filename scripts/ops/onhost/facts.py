@@ -99,6 +99,15 @@ def settings(path):
     return found
 
 
+def environment(pid, name):
+    """A variable that a process was started with; empty where there is none to be read."""
+    for pair in read(f"/proc/{pid}/environ").split("\0"):
+        found, _, value = pair.partition("=")
+        if found == name:
+            return value
+    return ""
+
+
 def pidfiles(directory):
     """The number in each pidfile, by the program's name, and whether it is locked.
 
@@ -233,12 +242,17 @@ def main(wanted):
     boot = float(read("/proc/uptime").split()[0] or 0)
     known = settings(wanted["settings"])
     seen = units(wanted["units"])
-    roots = [read(wanted["supervisord"]).strip(), *(each["pid"] for each in (seen or {}).values())]
+    supervisord = read(wanted["supervisord"]).strip()
+    roots = [supervisord, *(each["pid"] for each in (seen or {}).values())]
+    # Where Flower is published under a path it answers under that path alone.
+    prefix = environment(supervisord, "FLOWER_URL_PREFIX").strip("/")
+    paths = {"api": "/health", "flower": f"/{prefix}/" if prefix else "/"}
     found = {
         "hostname": socket.gethostname(),
         "uptime": up,
         "release": release(root),
         "settings": known,
+        "flower_path": paths["flower"],
         "processes": below(processes(root, boot), roots),
         "pidfiles": pidfiles(wanted["pidfiles"]),
         "units": seen,
@@ -252,7 +266,7 @@ def main(wanted):
     for name in wanted.get("http", ()):
         host = known.get(f"{name}_host", "127.0.0.1")
         port = known.get(f"{name}_port", {"api": 8000, "flower": 5555}[name])
-        found.setdefault("http", {})[name] = answer(host, port, "/health" if name == "api" else "/")
+        found.setdefault("http", {})[name] = answer(host, port, paths[name])
     # Last, so that the asker knows best when it was true.
     found["time"] = time.time()
     return found
