@@ -115,8 +115,8 @@ def ask(suite: Suite, path: str, header: str = "") -> http.client.HTTPResponse:
 
 
 def test_the_proxy_publishes_the_api_behind_its_token(suite: Suite) -> None:
-    assert ask(suite, "/runs").status == 401
-    assert ask(suite, "/runs", f"Bearer {suite.secrets['vault_api_token']}").status == 200
+    assert ask(suite, "/api/runs").status == 401
+    assert ask(suite, "/api/runs", f"Bearer {suite.secrets['vault_api_token']}").status == 200
     # Outside the monitoring group even these want the token; figures stay inside altogether.
     assert ask(suite, "/health").status == 401
     assert ask(suite, "/metrics", f"Bearer {suite.secrets['vault_api_token']}").status == 404
@@ -133,7 +133,7 @@ def test_the_proxy_bounds_the_rate(suite: Suite) -> None:
     found: list[int] = []
 
     def burst() -> None:
-        found.extend(ask(suite, "/runs").status for _ in range(20))
+        found.extend(ask(suite, "/api/runs").status for _ in range(20))
 
     threads = [threading.Thread(target=burst) for _ in range(10)]
     for thread in threads:
@@ -141,7 +141,7 @@ def test_the_proxy_bounds_the_rate(suite: Suite) -> None:
     for thread in threads:
         thread.join()
     assert 429 in found
-    wait_until(lambda: ask(suite, "/runs").status == 401, 10, "answers again after the burst")
+    wait_until(lambda: ask(suite, "/api/runs").status == 401, 10, "answers again after the burst")
 
 
 def test_the_proxy_speaks_modern_tls_only(suite: Suite) -> None:

@@ -15,6 +15,7 @@ from ironbeat.api import pages, probes, problems, runs, schedules, watching
 from ironbeat.api.envelope import Envelope
 from ironbeat.api.parts import Parts
 from ironbeat.api.security import Guard
+from ironbeat.api.server import end_with_parent
 from ironbeat.observability import logs, sentry
 from ironbeat.observability.metrics import get_metrics
 from ironbeat.settings import Settings, get_settings
@@ -70,6 +71,7 @@ def serve_api() -> FastAPI:
     from sentry_sdk.integrations.fastapi import FastApiIntegration
     from sentry_sdk.integrations.starlette import StarletteIntegration
 
+    end_with_parent()
     settings = get_settings()
     logs.configure("api", settings=settings, replace=False)
     logging.getLogger("uvicorn.access").addFilter(_worth_a_line)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
 import socket
 import sys
 
@@ -14,6 +18,7 @@ STOP_SECONDS = 15
 BACKLOG = 2048
 # What uvicorn's own command line exits with when the application does not start.
 STARTUP_FAILURE = 3
+_PR_SET_PDEATHSIG = 1
 
 
 class CannotListen(OSError):
@@ -85,3 +90,18 @@ def listen(host: str, port: int) -> socket.socket:
         raise CannotListen(error.errno, error.strerror) from error
     found.set_inheritable(True)
     return found
+
+
+def end_with_parent() -> None:
+    """Have the kernel stop this server process when the one that started it is killed.
+
+    Left behind, it would keep the port and the next start of the program could not listen. Does
+    nothing in a process that nobody's server started.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    # It may have been killed before the kernel was asked.
+    if os.getppid() != parent.pid:
+        sys.exit(STARTUP_FAILURE)

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.api_server import TOKEN, Served
 
+from ironbeat.api.server import CannotListen, listen
 from ironbeat.embedded import temporary_postgres, temporary_redis
 from ironbeat.migrations import upgrade
 
@@ -136,3 +137,17 @@ def test_it_stops_in_time_although_postgres_hangs(servers, tmp_path):
     finally:
         postgres.resume()
         served.stop()
+
+
+def test_processes_give_the_port_back_when_the_one_that_started_them_is_killed(pair):
+    """Comes last: it ends the server that the others ask."""
+    pair.process.kill()
+    pair.process.wait()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            listen("127.0.0.1", pair.port).close()
+            return
+        except CannotListen:
+            assert time.monotonic() < deadline, "the port is never given back"
+            time.sleep(0.1)
