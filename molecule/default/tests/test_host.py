@@ -105,18 +105,20 @@ def test_no_secret_stands_in_a_process_list(suite: Suite, host: Host) -> None:
     assert [name for name, secret in suite.secrets.items() if secret in shown] == []
 
 
+def secrets_in(suite: Suite, host: Host, search: str) -> str:
+    """What `search` prints, a command that reads the secrets as patterns from /root/patterns."""
+    command = f"umask 077 && cat >/root/patterns && {search}; rm /root/patterns"
+    return host.out(command, stdin="".join(f"{secret}\n" for secret in suite.secrets.values()))
+
+
 def test_no_file_that_everybody_may_read_holds_a_secret(suite: Suite, host: Host) -> None:
-    secrets = "".join(f"{secret}\n" for secret in suite.secrets.values())
     find = "find / -xdev -type f -perm -o=r -not -path '/proc/*' -print0"
-    command = f"umask 077 && cat >/root/patterns && {find} | xargs -0 grep -lsF -f /root/patterns; rm /root/patterns"
-    assert host.out(command, stdin=secrets) == ""
+    assert secrets_in(suite, host, f"{find} | xargs -0 grep -lsF -f /root/patterns") == ""
 
 
 def test_no_log_holds_a_secret(suite: Suite, host: Host) -> None:
-    secrets = "".join(f"{secret}\n" for secret in suite.secrets.values())
     logs = "journalctl -q -o cat | cat - /var/log/*/* 2>/dev/null"
-    command = f"umask 077 && cat >/root/patterns && {logs} | grep -cF -f /root/patterns; rm /root/patterns"
-    assert host.out(command, stdin=secrets) == "0"
+    assert secrets_in(suite, host, f"{logs} | grep -cF -f /root/patterns") == "0"
 
 
 # -- the stores refuse strangers
