@@ -7,7 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from scripts.ops import output, status, suite, webpage, words
+from scripts.ops import output, plots, status, suite, webpage, words
 from scripts.ops.failures import OK, REFUSED, UNHEALTHY, OpsError
 from scripts.ops.inventory import Host
 from scripts.ops.reach import Reach
@@ -249,7 +249,12 @@ def modules(found: Sequence[Mapping[str, Any]]) -> Table:
 
 def _write(path: Path, seen: Survey, told: Mapping[str, Any]) -> None:
     zone = _zone(seen)
-    text = webpage.page(heading(told, zone), status.complaints(seen), tables(seen, told, zone))
+    between = told["between"]
+    until = datetime.fromisoformat(between["until"]) if between else datetime.now(UTC)
+    # A release from before the course was told has none.
+    drawn = plots.of_course(told.get("course", ()), until)
+    wrong = status.complaints(seen)
+    text = webpage.page(heading(told, zone), wrong, drawn, tables(seen, told, zone), zone)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import tzinfo
 from html import escape
 
+from scripts.ops.plots import Plot, svg
 from scripts.ops.words import Cell, Table, Toned, plain
 
 _STYLE = """
@@ -19,11 +21,26 @@ td { border-top: 1px solid color-mix(in srgb, currentColor 15%, transparent); }
 .right { text-align: right; }
 .good { color: light-dark(#17692f, #6fd08c); } .warning { color: light-dark(#8a5300, #f0b45a); }
 .bad { color: light-dark(#b3131b, #ff8a85); font-weight: 600; } .dim { opacity: .65; }
+figure { margin: 1.2rem 0; max-width: 48rem; } figcaption { margin-bottom: .2rem; }
+figcaption span { margin-left: 1rem; white-space: nowrap; }
+figcaption span::before { content: "■ "; }
+svg { display: block; width: 100%; height: auto; }
+svg text { font-size: 11px; fill: currentColor; opacity: .75; } svg .left { text-anchor: end; }
+svg .grid { stroke: currentColor; opacity: .15; } svg .touch { fill: transparent; }
+svg rect { fill: currentColor; }
+svg polyline { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
+svg polyline { stroke-linecap: round; }
 """
 
 
-def page(heading: Sequence[str], complaints: Sequence[str], tables: Sequence[Table]) -> str:
-    """The page: its heading, what is wrong, and the tables under it."""
+def page(
+    heading: Sequence[str],
+    complaints: Sequence[str],
+    plots: Sequence[Plot],
+    tables: Sequence[Table],
+    zone: tzinfo,
+) -> str:
+    """The page: its heading, what is wrong, how the period went, and the tables under it."""
     title, *rest = heading
     parts = [
         "<!doctype html>",
@@ -36,10 +53,22 @@ def page(heading: Sequence[str], complaints: Sequence[str], tables: Sequence[Tab
     if complaints:
         items = "".join(f"<li>{escape(each)}</li>" for each in complaints)
         parts.append(f'<ul class="bad">{items}</ul>')
+    for plot in plots:
+        parts += _figure(plot, zone)
     for table in tables:
         parts += _table(table)
     parts.append("</body></html>\n")
     return "\n".join(parts)
+
+
+def _figure(plot: Plot, zone: tzinfo) -> list[str]:
+    names = "".join(
+        f'<span class="{each.tone}">{escape(each.name)}</span>'
+        for each in plot.series
+        if any(each.values)
+    )
+    caption = f"<figcaption>{escape(plot.title)} {names}</figcaption>"
+    return ["<figure>", caption, svg(plot, zone), "</figure>"]
 
 
 def _table(table: Table) -> list[str]:

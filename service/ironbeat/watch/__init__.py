@@ -7,6 +7,7 @@ answer an operator's questions with plain dataclasses, which :func:`plain` turns
 from __future__ import annotations
 
 from ironbeat.watch.backlog import Backlog
+from ironbeat.watch.course import Step
 from ironbeat.watch.fleet import Beat, Execution, Fleet, Process, Worker
 from ironbeat.watch.health import Health, HealthCheck, check_health
 from ironbeat.watch.limits import Limit
@@ -36,6 +37,7 @@ __all__ = [
     "Schedule",
     "Spread",
     "Status",
+    "Step",
     "Waiting",
     "Worker",
     "check_health",

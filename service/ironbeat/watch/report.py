@@ -16,6 +16,7 @@ import psycopg
 from ironbeat import __version__
 from ironbeat.settings import Settings, get_settings
 from ironbeat.watch.backlog import Backlog, read_backlog
+from ironbeat.watch.course import Step, read_course
 from ironbeat.watch.fleet import Beat, Fleet, Process, Worker, read_fleet
 from ironbeat.watch.health import Health, HealthCheck, describe
 from ironbeat.watch.limits import (
@@ -140,13 +141,14 @@ class Report:
     """The owners' ``monitor_celery`` report: the status, and what a period brought.
 
     ``waiting`` shows the next messages of each queue that has any; ``modules`` whether the task
-    modules import; ``between`` what happened in the period.
+    modules import; ``between`` what happened in the period, ``course`` how it went, step by step.
     """
 
     status: Status
     between: Between | None
     waiting: Mapping[str, tuple[Waiting, ...]]
     modules: tuple[Module, ...]
+    course: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +246,13 @@ def report(
     now = status(settings, deadline=deadline)
     workloads, _ = enabled_workloads(settings)
     happened = waiting = None
+    course: tuple[Step, ...] = ()
     problems: list[str] = []
     if now.database is not None:
         try:
             with database(settings, PERIOD_DEADLINE_SECONDS) as connection:
                 happened = read_between(connection, since, until)
+                course = read_course(connection, since, until)
         except psycopg.Error as error:
             problems.append(f"what happened in the period could not be read: {describe(error)}")
     if now.broker is not None:
@@ -262,7 +266,7 @@ def report(
         except BROKER_ERRORS as error:
             problems.append(f"what waits could not be read: {describe(error)}")
     now = replace(now, problems=(*now.problems, *problems))
-    return Report(now, happened, waiting or {}, import_modules(workloads))
+    return Report(now, happened, waiting or {}, import_modules(workloads), course)
 
 
 def measure(settings: Settings, read: _Ledger | None, lists: tuple[Queue, ...]) -> Measured:

@@ -12,6 +12,7 @@ from kombu import Connection
 from ironbeat import watch
 from ironbeat.watch import queues, stores
 from ironbeat.watch.backlog import read_backlog
+from ironbeat.watch.course import read_course
 from ironbeat.watch.fleet import read_fleet
 from ironbeat.watch.outcomes import read_between, read_failures, read_outcomes, read_running
 from ironbeat.watch.punctuality import read_punctuality, read_schedules
@@ -107,6 +108,30 @@ def test_what_happened_between_two_times(ledger):
     assert [failure.id for failure in found.failures] == ["failed"]
     assert (found.fires, found.late_fires, found.still_running) == (2, 1, 1)
     assert [edit.name for edit in found.edits] == ["nightly"]
+
+
+def test_how_a_period_went_step_by_step(ledger):
+    now = datetime.now(UTC)
+    since, until = now - timedelta(minutes=60), now
+    ledger.ended("first", ago=55 * 60, took=2.0, waited=1.0)
+    ledger.ended("second", ago=54 * 60, took=4.0, waited=3.0)
+    ledger.ended("retried", ago=53 * 60, took=3.0, waited=500.0, attempt=2, retries=1)
+    ledger.ended("bad", "failed", ago=5 * 60, took=90.0, error="boom")
+    ledger.ended("gone", "dead", ago=5 * 60, error="killed its worker")
+    ledger.ended("copy", "skipped", ago=5 * 60)
+    ledger.ended("before", ago=61 * 60)
+
+    found = read_course(ledger.connection, since, until, steps=6)
+
+    assert [step.since for step in found] == [since + timedelta(minutes=10 * n) for n in range(6)]
+    counts = [(step.succeeded, step.failed, step.other) for step in found]
+    assert counts == [(3, 0, 0), *[(0, 0, 0)] * 4, (0, 2, 1)]
+    assert found[0].run_mean == pytest.approx(3.0) and found[0].run_p95 == pytest.approx(3.9)
+    # A retried run's last start says nothing of how long it waited in a queue.
+    assert found[0].wait_mean == pytest.approx(2.0)
+    assert found[1].run_mean is None and found[1].wait_mean is None
+    # What failed says nothing of how long the work takes.
+    assert found[5].run_mean is None
 
 
 def test_a_schedule_shows_its_last_run_and_its_next(ledger):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 import pytest
 
 from scripts.ops.errand import options
@@ -45,7 +47,7 @@ def test_a_table_stays_in_line_with_wide_characters_and_colours() -> None:
 
 def test_a_page_shows_texts_and_never_their_markup() -> None:
     table = Table(["why", ">count"], [(Toned("<script>", "bad"), 1)], "Failed & gone")
-    html = page(["A & B", "well"], ["worker1: <down>"], [table])
+    html = page(["A & B", "well"], ["worker1: <down>"], [], [table], UTC)
     assert "<script>" not in html
     assert '<td class="bad">&lt;script&gt;</td><td class="right">1</td>' in html
     assert "<h2>Failed &amp; gone</h2>" in html
