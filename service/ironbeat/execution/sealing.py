@@ -52,11 +52,27 @@ def unseal(
     return _change(task, args, kwargs, lambda value: _open(cipher, value))
 
 
+def encrypt(text: str) -> str:
+    """A token that stands for ``text`` wherever it is stored. Raises :class:`SealingError`."""
+    return _cipher().encrypt(text.encode()).decode()
+
+
+def decrypt(token: str) -> str:
+    """The text behind a token of :func:`encrypt`. Raises :class:`SealingError`."""
+    try:
+        return _cipher().decrypt(token.encode()).decode()
+    except InvalidToken:
+        raise SealingError(
+            "this was encrypted with a key that is not there; add the key to "
+            "IRONBEAT_ENCRYPTION_KEY (several, separated by commas)"
+        ) from None
+
+
 def _cipher() -> MultiFernet:
     key = get_settings().encryption_key
     if key is None:
         raise SealingError(
-            "this task has sensitive arguments, and there is no key to encrypt them with: set "
+            "there is no key to encrypt sensitive arguments and stored secrets with: set "
             "IRONBEAT_ENCRYPTION_KEY (scripts/up and the playbook generate one)"
         )
     return MultiFernet([Fernet(each.strip()) for each in key.get_secret_value().split(",")])

@@ -1,0 +1,220 @@
+"""The pipeline of every channel: check and read, deduplicate, store, answer at once or hand over.
+
+Which of the two is the setting ``ai_assistant_use_async`` alone; without a broker it is at once.
+Handed over means: message and task are committed together, so a message that was acknowledged is
+answered whatever dies next, and a message that was refused left nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+from uuid import uuid4
+
+import orjson
+from psycopg.types.json import Jsonb
+from sqlalchemy.orm import Session
+
+from ironbeat import TaskManager, connection, get_settings, session
+from ironbeat.workloads.assistant import accounts, language
+from ironbeat.workloads.assistant.accounts import Account
+from ironbeat.workloads.assistant.channels import CHANNELS
+from ironbeat.workloads.assistant.channels.contract import Reply
+from ironbeat.workloads.assistant.handler import handler
+from ironbeat.workloads.assistant.incoming import Incoming, Refusal, Request, forged
+from ironbeat.workloads.assistant.store import Connection, fetch
+from ironbeat.workloads.assistant.turns import Report, Response, Turn
+
+logger = logging.getLogger(__name__)
+
+# A larger webhook is refused; the channels' own are a few kilobytes.
+MOST_BYTES = 256 * 1024
+# Requests that are answered at once and at the same time, in a process. More wait.
+AT_ONCE = 64
+# How long a request goes on, without its caller, to see its message answered.
+AFTERWARDS_SECONDS = 300.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message that was stored just now."""
+
+    id: int
+    conversation_id: int
+    user_id: int
+    seq: int
+    language: str
+
+
+def challenge(channel: str, app_id: str, request: Request) -> Reply:
+    """Answer the check by which a channel confirms a webhook's address. Raises :class:`Refusal`."""
+    return CHANNELS[channel].challenge(_account(channel, app_id), request)
+
+
+def receive(channel: str, app_id: str, request: Request) -> Reply:
+    """Take a webhook's request. Raises :class:`Refusal`, with nothing stored."""
+    if len(request.body) > MOST_BYTES:
+        raise Refusal(413, f"a webhook may have {MOST_BYTES} bytes")
+    account = _account(channel, app_id)
+    incoming = CHANNELS[channel].read(account, request)
+    if incoming is None:
+        return CHANNELS[channel].respond(account, {}, None)
+    later = answers_later()
+    stored = store(account, incoming, request.body, submit=later)
+    text = None
+    if stored is not None:
+        text = language.say("received", stored.language) if later else _answer(account, stored)
+    return CHANNELS[channel].respond(account, incoming.reply_to, text)
+
+
+def answers_later() -> bool:
+    """Whether messages are answered in tasks: asked for, and there is a broker to carry them."""
+    settings = get_settings()
+    return settings.ai_assistant_use_async and settings.use_redis
+
+
+def store(
+    account: Account, incoming: Incoming, body: bytes = b"", *, submit: bool = False
+) -> Stored | None:
+    """Store a message with its user and conversation, once; ``None``: it was stored before.
+
+    ``submit``: together with the task that answers it. Raises :class:`Refusal` for a nonce that
+    came with another body before.
+    """
+    with session() as opened:
+        raw = cast("Connection", opened.connection().connection.driver_connection)
+        if incoming.nonce is not None:
+            _use_nonce(raw, account, incoming.nonce, body)
+        row = fetch(raw, "receive", **_parameters(account, incoming))
+        if row is None:
+            # Nothing of it remains: not even the conversation's number.
+            opened.rollback()
+            return None
+        stored = Stored(**row)
+        if submit:
+            _submit(account, incoming, stored, opened)
+        return stored
+
+
+def message_data(account: Account, incoming: Incoming, conversation_id: int) -> dict[str, Any]:
+    """A message as the task ``process_message_async`` takes it."""
+    return {
+        "message_id": incoming.message_id,
+        "channel": account.channel,
+        "external_user_id": incoming.user_id,
+        "content": incoming.content,
+        "timestamp": incoming.sent_at.isoformat(),
+        "message_type": incoming.message_type,
+        "conversation_id": conversation_id,
+        "raw_data": dict(incoming.raw_data),
+    }
+
+
+def _account(channel: str, app_id: str) -> Account:
+    found = accounts.find(channel, app_id) if accounts.APP_ID.fullmatch(app_id) else None
+    if found is None:
+        raise Refusal(404, f"there is no {channel} app of that name here")
+    return found
+
+
+def _use_nonce(raw: Connection, account: Account, nonce: str, body: bytes) -> None:
+    digest = hashlib.sha256(body).digest()
+    row = fetch(raw, "use_nonce", account_id=account.id, nonce=nonce, digest=digest)
+    if row is None or not hmac.compare_digest(bytes(row["body_digest"]), digest):
+        raise forged("the nonce was used before, with another body")
+
+
+def _parameters(account: Account, incoming: Incoming) -> dict[str, Any]:
+    return {
+        "account_id": account.id,
+        "user_id": incoming.user_id,
+        "user_name": incoming.user_name,
+        "language": language.language_of(incoming.content, incoming.language_hint),
+        "default_language": account.option(
+            "default_language", CHANNELS[account.channel].default_language
+        ),
+        "permissions": account.default_permissions,
+        "conversation_id": incoming.conversation_id,
+        "reply_to": _jsonb(incoming.reply_to),
+        "message_id": incoming.message_id,
+        "message_type": incoming.message_type,
+        "content": incoming.content,
+        "sent_at": incoming.sent_at,
+        "raw_data": _jsonb(incoming.raw_data),
+    }
+
+
+def _jsonb(value: Mapping[str, Any]) -> Jsonb:
+    return Jsonb(dict(value), dumps=orjson.dumps)
+
+
+def _submit(account: Account, incoming: Incoming, stored: Stored, opened: Session) -> None:
+    data = message_data(account, incoming, stored.conversation_id)
+    _manager().submit("process_message_async", [data, stored.user_id], session=opened)
+
+
+@lru_cache(maxsize=1)
+def _manager() -> TaskManager:
+    return TaskManager()
+
+
+# -- at once ---------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="assistant")
+
+
+def _answer(account: Account, stored: Stored) -> str | None:
+    """The answer to a stored message, if it comes while the channel waits for the response."""
+    response = Response(stored.id)
+    _threads().submit(_take_turns, stored, response)
+    return response.wait(CHANNELS[account.channel].response_seconds)
+
+
+def _take_turns(stored: Stored, response: Response) -> None:
+    """Wait for one's turn, and take it; what is left then is for a task."""
+    turn = Turn(
+        stored.conversation_id,
+        f"request:{uuid4().hex}",
+        handler().handle,
+        response=response,
+        until_seq=stored.seq,
+        retries=False,
+    )
+    ends_at = time.monotonic() + AFTERWARDS_SECONDS
+    try:
+        report = turn.take()
+        while report.outcome == "held" and time.monotonic() < ends_at:
+            time.sleep(_POLL_SECONDS)
+            if _is_handled(stored):
+                break
+            report = turn.take()
+        hand_on(stored.conversation_id, report)
+    except Exception:
+        logger.exception("message %s is left to the task that resumes conversations", stored.id)
+    finally:
+        response.settle(None)
+
+
+def _is_handled(stored: Stored) -> bool:
+    with connection() as opened:
+        row = fetch(opened, "message_state", id=stored.id)
+    return row is None or row["state"] != "received"
+
+
+def hand_on(conversation_id: int, report: Report) -> None:
+    """See that somebody goes on with a conversation that waits for its channel."""
+    if report.outcome == "waits":
+        _manager().submit(
+            "resume_conversation", [conversation_id], countdown=report.wait if report.wait else None
+        )
