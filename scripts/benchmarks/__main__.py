@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 
 import benchmarks
-from benchmarks import beat, recovery, soak, submission, throughput
+from benchmarks import beat, recovery, soak, submission, throughput, webhook
 from benchmarks.programs import Trouble
 from benchmarks.servers import forget_own_settings
 
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, tuple[ModuleType, tuple[str, ...], str]] = {
         ("celery", "celery-reliable", "rq", "dramatiq", "huey", "taskiq"),
         "kill -9 of a worker until its task runs again",
     ),
+    "webhook": (webhook, (), "chat webhooks: how soon they are acknowledged, and answered"),
     "submit": (submission, ("celery",), "tasks handed over by one process, committed"),
 }
 

@@ -8,6 +8,7 @@ before or after the message was taken.
 from __future__ import annotations
 
 import hmac
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -133,6 +134,8 @@ class ChannelApis:
         self, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: Any
     ) -> _Answer:
         """What a call is answered with. Raises :class:`_Broken`."""
+        if path == "/trial/said":
+            return _Answer({"count": len(self.said)})
         if path.startswith("/bot"):
             return self._telegram(path, body)
         route = {
@@ -348,3 +351,14 @@ def _handler_of(apis: ChannelApis) -> type[BaseHTTPRequestHandler]:
             """Nothing: a test's output is its own."""
 
     return Handler
+
+
+def main() -> None:
+    """Play the channels in a process of its own, until standard input ends; prints the address."""
+    with ChannelApis() as apis:
+        print(apis.url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
