@@ -63,7 +63,15 @@ class Recording:
         self._process = subprocess.Popen(
             [
                 *(str(BINARIES / "py-spy"), "record", "--pid", str(pid), "--format", "raw"),
-                *("--rate", str(RATE), "--nonblocking", "--function", "--output", str(output)),
+                *(
+                    "--rate",
+                    str(RATE),
+                    "--gil",
+                    "--nonblocking",
+                    "--function",
+                    "--output",
+                    str(output),
+                ),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

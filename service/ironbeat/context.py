@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 from celery import Celery
 
-from ironbeat.execution import bootsteps
+from ironbeat.execution import bootsteps, results
 from ironbeat.execution.membership import Membership
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
@@ -15,6 +15,8 @@ from ironbeat.runs.recorder import Recorder
 from ironbeat.settings import Settings
 from ironbeat.submission import Submission
 from ironbeat.workload import Workload
+
+DISPATCHER = "ironbeat.execution.events:EventDispatcher"
 
 
 class Context:
@@ -31,6 +33,8 @@ class Context:
         self.submission = Submission(
             self.ledger, self.recorder, self.workload_of, use_broker=settings.use_redis
         )
+        app.loader.override_backends = results.BACKENDS | app.loader.override_backends
+        app.events.dispatcher_cls = DISPATCHER
         app.steps["worker"].add(Membership)
         bootsteps.install(app)
 

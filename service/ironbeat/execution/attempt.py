@@ -28,6 +28,7 @@ from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTermi
 from kombu.utils.json import dumps as kombu_dumps
 
 from ironbeat.execution import header, runtime, sealing
+from ironbeat.execution.custody import consumption
 from ironbeat.execution.interruption import Abandoned, Cancelled
 from ironbeat.runs.model import Claim, LedgerUnavailable, Outcome, State, Verdict
 
@@ -112,10 +113,12 @@ def _attempt(
     if verdict.crashes >= active.poison_limit:
         _bury(active, task, request, claim, verdict)
     request.__dict__[_MARK] = verdict
-    if _tracks_start(task, request):
-        _store_started(task, request)
-    began = time.monotonic()
-    active.executing[claim.id] = (verdict.attempt, began)
+    execution = runtime.Execution(verdict.attempt, time.monotonic())
+    began = execution.began
+    execution.announce = functools.partial(_announce, task, request, verdict.attempt)
+    active.executing[claim.id] = execution
+    if not consumption.inline:
+        active.announce(claim.id)
     try:
         args, kwargs = _opened(task, args, kwargs)
         value = call(task, *args, **kwargs)
@@ -163,7 +166,7 @@ def _attempt(
             _end(active, request, verdict, "failed", began, claim=claim, error=exc)
         raise
     finally:
-        active.executing.pop(claim.id, None)
+        active.ended(claim.id)
     if _RESENT in request.__dict__:
         _end(active, request, verdict, "retrying", began)
     else:
@@ -340,6 +343,14 @@ def result_json(active: runtime.Runtime, task: Any, request: Any, value: Any) ->
 
 def _tracks_start(task: Any, request: Any) -> bool:
     return bool(getattr(task, "tracks_start", False)) and not ignores_result(task, request)
+
+
+def _announce(task: Any, request: Any, attempt: int) -> None:
+    """Say that a body has begun; where tasks run inline, once it has lasted a moment."""
+    about = {"task": task.name, "task_id": request.id, "run_id": request.id, "attempt": attempt}
+    logger.info("%s[%s] has begun", task.name, request.id, extra=about)
+    if _tracks_start(task, request):
+        _store_started(task, request)
 
 
 def _store_started(task: Any, request: Any) -> None:

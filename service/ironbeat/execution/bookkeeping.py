@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ironbeat.execution import header
+from ironbeat.execution import header, results
 from ironbeat.execution.attempt import describe
 from ironbeat.execution.custody import Delivery, DeliveryHooks, consumption
 from ironbeat.execution.interruption import Cancelled
@@ -42,8 +42,14 @@ class LedgerHooks(DeliveryHooks):
             )
 
     def before_ack(self) -> None:
-        """Write the outcomes that the acknowledgements stand for."""
+        """Write the outcomes that the acknowledgements stand for, and the states they left."""
+        results.flush_all()
         self._runtime.recorder.flush()
+
+    def on_lasting(self, id: str) -> None:
+        """Say that the task has begun, which of a short one nobody would read in time."""
+        self._runtime.announce(id)
+        results.flush_all()
 
     def on_give_back(self, ids: Sequence[str]) -> None:
         """Release the claims of messages that return to their queues; they stay if that fails."""
@@ -51,16 +57,16 @@ class LedgerHooks(DeliveryHooks):
 
     def on_forced_end(self, id: str, error: BaseException) -> None:
         """Record the end of a task whose process is about to be ended with it."""
-        attempt, began = self._runtime.executing.get(id, (None, 0.0))
-        if attempt is None:
+        execution = self._runtime.executing.get(id)
+        if execution is None:
             return
         cancelled = isinstance(error, Cancelled)
         self._runtime.recorder.outcome(
             Outcome(
                 id,
-                attempt,
+                execution.attempt,
                 "cancelled" if cancelled else "failed",
-                runtime=time.monotonic() - began,
+                runtime=time.monotonic() - execution.began,
                 error=None if cancelled else describe(error),
                 reason="cancelled while running; it did not end by itself" if cancelled else None,
             )

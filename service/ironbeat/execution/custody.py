@@ -76,6 +76,12 @@ class DeliveryHooks:
         If it raises they stay here.
         """
 
+    def on_lasting(self, id: str) -> None:
+        """The task with this id has been running for a moment, and still does.
+
+        Called again and again by the pool's watchdog while the task runs.
+        """
+
     def on_forced_end(self, id: str, error: BaseException) -> None:
         """The task with this id is ended by force, and this process with it.
 

@@ -373,6 +373,8 @@ class TaskPool(BasePool):
         try:
             for custody in custodies():
                 custody.relieve()
+            if job.request is not None:
+                consumption.hooks.on_lasting(job.request.id)
             job.report_soft_limit()
         except Exception:
             logger.exception("the watchdog stumbled")

@@ -6,11 +6,24 @@ submits has none, and tasks called in it directly run as plain functions.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.recorder import Recorder
+
+
+@dataclass(slots=True)
+class Execution:
+    """A task's body that runs: its attempt, when it began (monotonic seconds), and how to say so
+    in the result backend once it has lasted a moment.
+    """
+
+    attempt: int
+    began: float
+    announce: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
@@ -29,8 +42,23 @@ class Runtime:
     poison_limit: int = 3
     result_bytes: int = 65536
     stopping: bool = False
-    # The executions of this process, for whoever has to end one by force: id to attempt and begin.
-    executing: dict[str, tuple[int, float]] = field(default_factory=dict)
+    # The executions of this process by id, for whoever looks after them from another thread.
+    executing: dict[str, Execution] = field(default_factory=dict)
+    # Held while an execution is announced, and while it ends: what is said of it stays in order.
+    announcing: threading.Lock = field(default_factory=threading.Lock)
+
+    def ended(self, id: str) -> None:
+        """An execution has ended: nothing more is announced of it."""
+        with self.announcing:
+            self.executing.pop(id, None)
+
+    def announce(self, id: str) -> None:
+        """Say that an execution has begun, unless that was said or it has ended."""
+        with self.announcing:
+            execution = self.executing.get(id)
+            if execution is not None and execution.announce is not None:
+                announce, execution.announce = execution.announce, None
+                announce()
 
 
 _current: Runtime | None = None

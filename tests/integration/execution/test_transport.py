@@ -563,6 +563,7 @@ def test_a_broker_that_is_full_can_still_be_emptied(
 
     with consuming(app, take) as connection:
         drain(connection, lambda: len(arrived) >= 1)
+        before = client.config_get("maxmemory")["maxmemory"]
         client.config_set("maxmemory", 1)
         try:
             with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -570,7 +571,7 @@ def test_a_broker_that_is_full_can_still_be_emptied(
             drain(connection, lambda: len(arrived) == 50)
             drain(connection, lambda: not client.hlen("unacked"))
         finally:
-            client.config_set("maxmemory", 0)
+            client.config_set("maxmemory", before)
 
 
 def test_what_a_lost_answer_carried_comes_back(

@@ -56,8 +56,8 @@ def test_a_worker_says_whose_line_it_is_and_why_it_leaves(worker, settings):
 
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {line["program"] for line in lines} == {"worker"}
-    (received,) = [line for line in lines if line["event"].endswith("received")]
-    assert (received["task"], received["task_id"]) == ("billing.endless", sent.id)
+    (begun,) = [line for line in lines if line["event"].endswith("has begun")]
+    assert (begun["task"], begun["task_id"], begun["attempt"]) == ("billing.endless", sent.id, 1)
     (line,) = [line for line in lines if line["event"] == "it takes long"]
     assert line["worker"].startswith("w7@")
     assert (line["task"], line["task_id"], line["run_id"]) == ("billing.endless", sent.id, sent.id)

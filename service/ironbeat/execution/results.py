@@ -1,0 +1,150 @@
+"""Celery's Redis result backend, writing a worker's results with the batch they belong to.
+
+As it comes, the backend makes two round trips to store a state: it reads the one that is there,
+lest a late copy overwrite a success, and writes. The guard has refused such copies already; and
+where a pool runs tasks inline, the states of a batch go out in one step. They do before the
+batch's acknowledgements, at the next wait for messages, or from the pool's watchdog while a task
+takes long: a state is at most some hundredths of a second late.
+
+Results are a convenience beside the ledger, which has every outcome: while their Redis is away they
+wait here, ``MAX_WAITING`` at most, and hold back no acknowledgement.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from time import monotonic
+from typing import Any
+from weakref import WeakSet
+
+from celery import states
+from celery.backends import redis as stock
+from celery.exceptions import BackendStoreError
+
+from ironbeat.execution import deliveries
+from ironbeat.execution.custody import BACK_OFF_SECONDS, BROKER_ERRORS, consumption
+
+logger = logging.getLogger(__name__)
+
+STORE = deliveries.lua("store_results")
+
+BATCH = 500
+MAX_WAITING = 10_000
+
+#: Scheme of a result URL: the class that serves it; for Celery's ``override_backends``.
+BACKENDS = {
+    "redis": f"{__name__}:RedisBackend",
+    "rediss": f"{__name__}:RedisBackend",
+    "sentinel": f"{__name__}:SentinelBackend",
+}
+
+Entry = tuple[str, bytes | str, int]
+
+_collections: WeakSet[Collection] = WeakSet()
+
+
+def flush_all() -> None:
+    """Write what every backend of this process has collected; an outage raises nothing."""
+    for collection in tuple(_collections):
+        collection.flush()
+
+
+class Collection:
+    """States that wait to be written, in the order in which they came."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._waiting: deque[Entry] = deque()
+        self._writing = threading.Lock()
+        self._held_back_until = 0.0
+        _collections.add(self)
+
+    def add(self, key: str, value: bytes | str, expires: int) -> None:
+        """Write ``value`` soon; ``expires`` is in seconds, 0 for never."""
+        self._waiting.append((key, value, expires))
+        if len(self._waiting) > MAX_WAITING:
+            self._waiting.popleft()
+            logger.error("a result was dropped: its Redis has been away for too long")
+
+    def find(self, key: str) -> bytes | None:
+        """The latest value of ``key`` that waits, if one does."""
+        for each, value, _ in reversed(tuple(self._waiting)):
+            if each == key:
+                return value.encode() if isinstance(value, str) else value
+        return None
+
+    def flush(self) -> None:
+        """Write what waits; what could not be written waits on."""
+        if not self._waiting or monotonic() < self._held_back_until:
+            return
+        with self._writing:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                arguments = [part for entry in batch for part in entry]
+                try:
+                    self._backend.store_script(args=arguments)
+                except BROKER_ERRORS as error:
+                    self._waiting.extendleft(reversed(batch))
+                    self._held_back_until = monotonic() + BACK_OFF_SECONDS
+                    logger.warning("%d results wait for their Redis: %s", len(batch), error)
+                    return
+
+
+class Collecting:
+    """Mixed into a Redis backend: collects states where tasks run inline."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._collection = Collection(self)
+        self._script: Any = None
+
+    @property
+    def store_script(self) -> Any:
+        """The script that writes a batch, bound to this backend's client."""
+        if self._script is None:
+            self._script = self.client.register_script(STORE)  # type: ignore[attr-defined]
+        return self._script
+
+    def get(self, key: Any) -> Any:
+        """As Redis has it, or is about to."""
+        text = key.decode() if isinstance(key, bytes) else key
+        return self._collection.find(text) or super().get(key)  # type: ignore[misc]
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        backend: Any = self
+        if not consumption.inline:
+            return super()._store_result(  # type: ignore[misc]
+                task_id, result, state, traceback=traceback, request=request, **kwargs
+            )
+        meta = backend._get_result_meta(
+            result=result, state=state, traceback=traceback, request=request
+        )
+        meta["task_id"] = task_id
+        value = backend.encode(meta)
+        if len(value) > backend._MAX_STR_VALUE_SIZE:
+            raise BackendStoreError(
+                "value too large for Redis backend", state=state, task_id=task_id
+            )
+        expires = backend.failure_expires if state == states.FAILURE else None
+        key = backend.get_key_for_task(task_id)
+        text = key.decode() if isinstance(key, bytes) else key
+        self._collection.add(text, value, int(expires or backend.expires or 0))
+        return result
+
+
+class RedisBackend(Collecting, stock.RedisBackend):
+    """The same for one Redis or Valkey."""
+
+
+class SentinelBackend(Collecting, stock.SentinelBackend):
+    """The same behind Redis Sentinel."""
