@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from celery import Celery
+from celery import Task as StockTask
 from celery.app.amqp import AMQP
 from kombu.utils.imports import symbol_by_name
 
@@ -24,6 +25,7 @@ from ironbeat.context import Context
 from ironbeat.execution import sealing, transport
 from ironbeat.execution.attempt import guarded, retrying
 from ironbeat.execution.leaving import farewells
+from ironbeat.execution.messages import REQUEST
 from ironbeat.observability import logs, sentry
 from ironbeat.schedules.monitored import monitored
 from ironbeat.settings import Settings, get_settings
@@ -120,6 +122,8 @@ def guard_task(task: Any) -> None:
     if not getattr(cls.__call__, "__ironbeat_guarded__", False):
         cls.__call__ = guarded(cls.__call__)
         cls.retry = retrying(cls.retry)
+        if cls.Request == StockTask.Request:
+            cls.Request = REQUEST
     # Celery would store STARTED before the guard can tell a copy; the attempt does it itself.
     if task.track_started is not False:
         task.tracks_start = bool(

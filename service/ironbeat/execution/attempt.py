@@ -100,10 +100,14 @@ def _attempt(
     kwargs: dict[str, Any],
 ) -> Any:
     delivery = request.delivery_info or {}
-    claim = header.claim(
-        request.__dict__, delivery.get("routing_key") or "", delivery.get("priority")
-    )
-    verdict = active.guard.admit(claim, give_up=lambda: active.stopping)
+    held = active.guard.held(header.key(request.__dict__))
+    if held is not None:
+        claim, verdict = held
+    else:
+        claim = header.claim(
+            request.__dict__, delivery.get("routing_key") or "", delivery.get("priority")
+        )
+        verdict = active.guard.admit(claim, give_up=lambda: active.stopping)
     if verdict.refusal == "running" and not active.batched and delivery.get("redelivered"):
         # A pool's child died and its parent put the message back: nobody else holds this claim.
         active.ledger.release_crashed(claim.id, lease=active.guard.lease)

@@ -29,9 +29,11 @@ logger = logging.getLogger(__name__)
 # After the ledger or the broker refused, it is asked again this much later.
 BACK_OFF_SECONDS = 0.5
 BROKER_ERRORS = (RedisError, OSError)
+# With more acknowledgements than this waiting for their outcomes, the consuming thread waits too.
+MAX_UNWRITTEN = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """A message in this process's hands. ``payload`` is kombu's envelope, decoded."""
 
@@ -144,7 +146,13 @@ class Custody:
         self._fetches = count()
         self._acks: deque[str] = deque()
         self._first_ack_at: float | None = None
+        # How many of the oldest acknowledgements stand for outcomes that are durable already.
+        self._ready = 0
+        # Held while the ledger is written, and only for a moment while acknowledgements move.
         self._taking = threading.Lock()
+        self._counting = threading.Lock()
+        self._wanted = threading.Event()
+        self._preparer: threading.Thread | None = None
         self._held_back_until = 0.0
         self._lost: deque[str] = deque()
         self._clock: tuple[float, float] | None = None
@@ -194,21 +202,68 @@ class Custody:
             self._first_ack_at = monotonic()
         return monotonic() - self._first_ack_at
 
-    def take_acks(self, limit: int = 1000) -> list[str]:
-        """Acknowledgements to send now: then call :meth:`settle`, or :meth:`keep_acks`."""
+    def take_acks(self, limit: int = 1000, *, wait: bool = True) -> list[str]:
+        """Acknowledgements to send now: then call :meth:`settle`, or :meth:`keep_acks`.
+
+        Without ``wait`` only those whose outcomes have been written meanwhile: a thread writes the
+        others while this one goes on, and the next call has them.
+        """
+        if not wait and len(self._acks) < MAX_UNWRITTEN:
+            return self._take_ready(limit)
         with self._taking:
             if not self.owes_acks:
                 return []
-            # Counted before the ledger is written: what is acknowledged meanwhile is not in it.
-            ready = min(len(self._acks), limit)
+            self._make_ready()
+            return self._pop(limit)
+
+    def _take_ready(self, limit: int) -> list[str]:
+        taken: list[str] = []
+        if self._taking.acquire(blocking=False):
             try:
-                consumption.hooks.before_ack()
-            except Exception as error:
-                self._held_back_until = monotonic() + BACK_OFF_SECONDS
-                logger.warning("%d acknowledgements held back: %s", len(self._acks), error)
-                return []
+                if self.owes_acks:
+                    taken = self._pop(limit)
+            finally:
+                self._taking.release()
+        if self._acks:
+            self._prepare()
+        return taken
+
+    def _pop(self, limit: int) -> list[str]:
+        with self._counting:
+            count = min(self._ready, len(self._acks), limit)
+            self._ready -= count
             self._first_ack_at = None
-            return [self._acks.popleft() for _ in range(ready)]
+            return [self._acks.popleft() for _ in range(count)]
+
+    def _make_ready(self) -> None:
+        """Have the ledger written, so that what has been acknowledged until now may be sent."""
+        # Counted before: what is acknowledged meanwhile may not be in it.
+        count = len(self._acks)
+        try:
+            consumption.hooks.before_ack()
+        except Exception as error:
+            self._held_back_until = monotonic() + BACK_OFF_SECONDS
+            logger.warning("%d acknowledgements held back: %s", len(self._acks), error)
+            return
+        with self._counting:
+            # Those that were kept meanwhile stand before these.
+            self._ready = max(self._ready, count)
+
+    def _prepare(self) -> None:
+        if self._preparer is None or not self._preparer.is_alive():
+            self._preparer = threading.Thread(
+                target=self._keep_preparing, name="outcomes", daemon=True
+            )
+            self._preparer.start()
+        self._wanted.set()
+
+    def _keep_preparing(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            with self._taking:
+                if self.owes_acks:
+                    self._make_ready()
 
     def settle(self, tags: Iterable[str]) -> None:
         """These acknowledgements have reached the broker."""
@@ -217,7 +272,9 @@ class Custody:
 
     def keep_acks(self, tags: Sequence[str]) -> None:
         """These acknowledgements may not have reached the broker: send them again, to no harm."""
-        self._acks.extendleft(reversed(tags))
+        with self._counting:
+            self._acks.extendleft(reversed(tags))
+            self._ready += len(tags)
 
     def flush(self) -> None:
         """Send what is owed over a connection of its own. An unreachable broker is no error."""

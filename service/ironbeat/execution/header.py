@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ironbeat.runs.guard import Key
 from ironbeat.runs.model import Claim
 
 NAME = "ironbeat"
@@ -54,6 +55,11 @@ def instant(value: Any) -> datetime | None:
     else:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def key(headers: Mapping[str, Any]) -> Key:
+    """What tells an attempt's message from a copy of another one."""
+    return headers["id"], headers.get("retries") or 0, headers.get("replaced_task_nesting") or 0
 
 
 def claim(headers: Mapping[str, Any], queue: str, priority: int | None) -> Claim:

@@ -15,10 +15,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from datetime import UTC, datetime
+from functools import cached_property
 from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
+import orjson
 from celery import states
 from celery.backends import redis as stock
 from celery.exceptions import BackendStoreError
@@ -39,6 +42,9 @@ BACKENDS = {
     "rediss": f"{__name__}:RedisBackend",
     "sentinel": f"{__name__}:SentinelBackend",
 }
+
+# Results that need no encoding of Celery's own, and that orjson spells as Python's json does.
+_PLAIN = (type(None), bool, int, str)
 
 Entry = tuple[str, bytes | str, int]
 
@@ -112,7 +118,7 @@ class Collecting:
         text = key.decode() if isinstance(key, bytes) else key
         return self._collection.find(text) or super().get(key)  # type: ignore[misc]
 
-    def _store_result(
+    def store_result(
         self,
         task_id: str,
         result: Any,
@@ -121,16 +127,20 @@ class Collecting:
         request: Any = None,
         **kwargs: Any,
     ) -> Any:
-        backend: Any = self
+        """Store a task's state; where tasks run inline, soon."""
         if not consumption.inline:
-            return super()._store_result(  # type: ignore[misc]
+            return super().store_result(  # type: ignore[misc]
                 task_id, result, state, traceback=traceback, request=request, **kwargs
             )
-        meta = backend._get_result_meta(
-            result=result, state=state, traceback=traceback, request=request
-        )
-        meta["task_id"] = task_id
-        value = backend.encode(meta)
+        backend: Any = self
+        value = self._plain(task_id, result, state, request)
+        if value is None:
+            result = backend.encode_result(result, state)
+            meta = backend._get_result_meta(
+                result=result, state=state, traceback=traceback, request=request
+            )
+            meta["task_id"] = task_id
+            value = backend.encode(meta)
         if len(value) > backend._MAX_STR_VALUE_SIZE:
             raise BackendStoreError(
                 "value too large for Redis backend", state=state, task_id=task_id
@@ -140,6 +150,39 @@ class Collecting:
         text = key.decode() if isinstance(key, bytes) else key
         self._collection.add(text, value, int(expires or backend.expires or 0))
         return result
+
+    def _plain(self, task_id: str, result: Any, state: str, request: Any) -> bytes | None:
+        """What is stored of a success with a simple result, as Celery spells it; else ``None``."""
+        if not self._encodes_plainly or type(result) not in _PLAIN or state != states.SUCCESS:
+            return None
+        meta = {
+            "status": state,
+            "result": result,
+            "traceback": None,
+            "children": [child.as_tuple() for child in getattr(request, "children", None) or ()],
+            "date_done": datetime.now(UTC).isoformat(),
+        }
+        if request is not None:
+            if request.group:
+                meta["group_id"] = request.group
+            if request.parent_id:
+                meta["parent_id"] = request.parent_id
+        meta["task_id"] = task_id
+        try:
+            return orjson.dumps(meta)
+        except TypeError:
+            return None
+
+    @cached_property
+    def _encodes_plainly(self) -> bool:
+        """Whether nothing but JSON is asked for: no compression, no extended results."""
+        backend: Any = self
+        conf = backend.app.conf
+        return (
+            backend.serializer == "json"
+            and not getattr(backend, "compression", None)
+            and not conf.find_value_for_key("extended", "result")
+        )
 
 
 class RedisBackend(Collecting, stock.RedisBackend):

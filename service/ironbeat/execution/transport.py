@@ -61,6 +61,7 @@ from ironbeat.execution.custody import (
     custody_of,
 )
 from ironbeat.execution.deliveries import Layout
+from ironbeat.execution.messages import Message
 from ironbeat.execution.pace import Pace
 
 logger = get_logger(__name__)
@@ -69,6 +70,9 @@ EXCHANGE = deliveries.lua("exchange")
 
 # A batch may last this many times its budget before the rest of it is given back.
 PATIENCE = 2.5
+
+# A batch of so many messages is no chance encounter: outcomes are written while the next one runs.
+BUSY_FROM = 8
 
 #: Where a message goes that is none of kombu's, so that it does not come back for ever.
 UNREADABLE_KEY = "ironbeat.unreadable"
@@ -163,6 +167,7 @@ class Channel(stock.Channel):
     """A Redis channel that consumes in batches. Publishing is kombu's own."""
 
     QoS = QoS
+    Message = Message
 
     #: How long a batch should last, in seconds, and how many messages it may hold.
     batch_seconds = 0.010
@@ -201,6 +206,8 @@ class Channel(stock.Channel):
         # How many a fanout message reached, and when that was (monotonic), by its routing key.
         self.reached: dict[str, tuple[int, float]] = {}
         self._delivering = False
+        # Whether so much came with the last fetch that more is likely to be there.
+        self._busy = False
         self._batch_began = 0.0
         self._armed_at = 0.0
         self._swept_at = monotonic()
@@ -292,9 +299,12 @@ class Channel(stock.Channel):
             if self._phase is Phase.RESTING:
                 self._in_poll = None
                 self._flush_brpop_reauth()
+        was_busy = self._busy
         batch = self._record(reply)
+        self._busy = consumption.inline and len(batch) >= BUSY_FROM
         if not batch:
-            if not reply:
+            # What a busy consumer has left unsent goes out with one more fetch.
+            if not reply and not (was_busy and self.custody.owes_acks):
                 self._wait(connection)
             raise Empty
         if self._closing:
@@ -334,7 +344,7 @@ class Channel(stock.Channel):
                 keys.append(self.global_keyprefix + self._q_for_pri(queue, priority))
                 tail = "" if queue in self._unrecorded else f',"",{json.dumps(queue)}]'
                 details += (costs[queue], tail)
-        acks = custody.take_acks()
+        acks = custody.take_acks(wait=not self._busy)
         exchange = Exchange(
             prefix=custody.next_prefix(),
             limit=limit,

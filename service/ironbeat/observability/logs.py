@@ -474,7 +474,7 @@ def configure(
     for name, text in log_levels(settings.log_levels).items():
         logging.getLogger(name).setLevel(_number(text))
     # No line names the place in the code that wrote it; finding it out costs 10 µs a line.
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     logging.captureWarnings(True)
     _configure_structlog()
     _hook_uncaught()

@@ -36,7 +36,7 @@ class Guard:
         self.ledger = ledger
         self.lease = lease
         self.worker = worker
-        self._held: dict[Key, Verdict] = {}
+        self._held: dict[Key, tuple[Claim, Verdict]] = {}
         self._lock = threading.Lock()
 
     def preclaim(self, claims: Sequence[Claim]) -> None:
@@ -53,7 +53,12 @@ class Guard:
             for claim in claims:
                 verdict = verdicts.pop(claim.id, None)
                 if verdict is not None:
-                    self._held[key(claim)] = verdict
+                    self._held[key(claim)] = claim, verdict
+
+    def held(self, key: Key) -> tuple[Claim, Verdict] | None:
+        """The claim that was put with its batch, and the verdict on it, once."""
+        with self._lock:
+            return self._held.pop(key, None)
 
     def admit(self, claim: Claim, *, give_up: Callable[[], bool] = lambda: False) -> Verdict:
         """The verdict on one execution that is about to begin.
@@ -61,8 +66,8 @@ class Guard:
         Waits while PostgreSQL is away, because nothing may run that could not be told from a copy;
         raises :class:`LedgerUnavailable` once ``give_up`` says so.
         """
-        with self._lock:
-            verdict = self._held.pop(key(claim), None)
+        found = self.held(key(claim))
+        verdict = found[1] if found is not None else None
         pause = 0.2
         while verdict is None:
             try:
@@ -79,7 +84,7 @@ class Guard:
         """Give back claims that were not used: these ids, or all that are left."""
         with self._lock:
             unused = [k for k in self._held if ids is None or k[0] in ids]
-            granted = [k[0] for k in unused if self._held.pop(k).attempt is not None]
+            granted = [k[0] for k in unused if self._held.pop(k)[1].attempt is not None]
         if granted:
             try:
                 self.ledger.release(granted, lease=self.lease)
@@ -93,7 +98,9 @@ class Guard:
         message from its queue would drop it as a copy.
         """
         with self._lock:
-            claimed = [k for k, v in self._held.items() if k[0] in ids and v.attempt is not None]
+            claimed = [
+                k for k, (_, v) in self._held.items() if k[0] in ids and v.attempt is not None
+            ]
         self.ledger.release([k[0] for k in claimed], lease=self.lease)
         with self._lock:
             for found in claimed:

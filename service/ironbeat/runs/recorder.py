@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import psycopg
@@ -165,7 +165,9 @@ class Recorder:
 
     def _settle(self, batch: list[tuple[Outcome, float]]) -> None:
         now = time.monotonic()
-        taken = self.ledger.settle([replace(o, age=now - at) for o, at in batch])
+        for outcome, at in batch:
+            outcome.age = now - at
+        taken = self.ledger.settle([outcome for outcome, _ in batch])
         self.counts.outcomes += len(batch)
         refused = [outcome.id for outcome, _ in batch if outcome.id not in taken]
         if refused:
