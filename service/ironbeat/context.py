@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import orjson
 from celery import Celery
 
-from ironbeat.execution import bootsteps, results
+from ironbeat.execution import bootsteps, publishing, redis_results
 from ironbeat.execution.membership import Membership
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
@@ -33,7 +32,7 @@ class Context:
         self.submission = Submission(
             self.ledger, self.recorder, self.workload_of, use_broker=settings.use_redis
         )
-        app.loader.override_backends = results.BACKENDS | app.loader.override_backends
+        app.loader.override_backends = redis_results.BACKENDS | app.loader.override_backends
         app.events.dispatcher_cls = DISPATCHER
         app.steps["worker"].add(Membership)
         bootsteps.install(app)
@@ -54,15 +53,5 @@ class Context:
         Raises one of :data:`ironbeat.submission.BROKER_ERRORS` when the broker does not take them;
         it may have taken some.
         """
-        with self.app.producer_or_acquire() as producer, producer.batch():
-            for _, found in messages:
-                message = orjson.loads(found) if isinstance(found, str) else found
-                producer.publish(
-                    message["body"],
-                    exchange=message.get("exchange") or "",
-                    routing_key=message["routing_key"],
-                    headers=message["headers"],
-                    serializer="json",
-                    retry=False,
-                    **message.get("properties") or {},
-                )
+        with self.app.producer_or_acquire() as producer:
+            publishing.put(producer, [message for _, message in messages])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ironbeat.execution import header, results
+from ironbeat.execution import header, redis_results
 from ironbeat.execution.attempt import describe
 from ironbeat.execution.custody import Delivery, DeliveryHooks, consumption
 from ironbeat.execution.interruption import Cancelled
@@ -43,13 +43,13 @@ class LedgerHooks(DeliveryHooks):
 
     def before_ack(self) -> None:
         """Write the outcomes that the acknowledgements stand for, and the states they left."""
-        results.flush_all()
+        redis_results.flush_all()
         self._runtime.recorder.flush()
 
     def on_lasting(self, id: str) -> None:
         """Say that the task has begun, which of a short one nobody would read in time."""
         self._runtime.announce(id)
-        results.flush_all()
+        redis_results.flush_all()
 
     def on_give_back(self, ids: Sequence[str]) -> None:
         """Release the claims of messages that return to their queues; they stay if that fails."""
