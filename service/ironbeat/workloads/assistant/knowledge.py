@@ -1,7 +1,8 @@
-"""Retrieval over what other workloads have stored, where they are installed.
+"""Retrieval over the chunks of documents that the workload ``documents`` has stored, if it has.
 
-Nothing of those workloads is imported: their tables are read if they are there. Passages are ranked
-by how many of the question's words (of Chinese, pairs of characters) they hold, rare ones first.
+Nothing of that workload is imported: its tables are read where they are. Passages are ranked by how
+many of the question's words (of Chinese, pairs of characters) they hold. The chat messages of
+``analytics`` are left alone: what one user wrote is not for another to read.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import structlog
-from psycopg import sql
 
 from ironbeat import connection
+from ironbeat.workloads.assistant.store import Connection, fetch, fetch_all
 
 log = structlog.get_logger()
 
@@ -29,6 +29,11 @@ LEAST_SHARE = 0.5
 
 _WORD = re.compile(r"[a-z0-9]{3,}")
 _CHINESE = re.compile(r"[\u3400-\u9fff]{2,}")
+# What asks and is not asked for.
+_CHINESE_STOP = re.compile(
+    "請問|请问|可以|可否|能否|什麼|什么|怎麼|怎么|如何|多少|哪裡|哪里|哪些|為何|为何|是否|有沒有|有没有"
+    "|[的了嗎吗呢吧啊幾几我你您他她們们是有在和與与及或請请問问]"
+)
 _STOP = frozenset(
     [
         "the",
@@ -68,19 +73,6 @@ _STOP = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A table with passages: the column of their text, and that of where they are from."""
-
-    schema: str
-    table: str
-    text: str
-    origin: str
-
-
-SOURCES = (Source("documents", "chunks", "text", "document_id"),)
-
-
-@dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of stored knowledge."""
 
@@ -93,56 +85,32 @@ def search(question: str, *, limit: int = MOST_PASSAGES) -> list[Passage]:
     terms = terms_of(question)
     if not terms:
         return []
-    found: list[tuple[float, Passage]] = []
     try:
         with connection() as opened:
-            for source in SOURCES:
-                if _present(opened, source):
-                    found += _search(opened, source, terms, limit)
+            return _search(opened, terms, limit)
     except psycopg.Error as error:
         # An answer without knowledge is better than none.
         log.warning("no knowledge was searched", action="knowledge", reason=str(error)[:200])
         return []
-    found.sort(key=lambda each: -each[0])
-    return [passage for _, passage in found[:limit]]
 
 
 def terms_of(question: str) -> list[str]:
     """The words of a question that say what it is about."""
-    lowered = question.lower()
+    lowered = _CHINESE_STOP.sub(" ", question.lower())
     words = [word for word in _WORD.findall(lowered) if word not in _STOP]
     pairs = [run[i : i + 2] for run in _CHINESE.findall(lowered) for i in range(len(run) - 1)]
     return list(dict.fromkeys([*words, *pairs]))[:MOST_TERMS]
 
 
-def _present(opened: psycopg.Connection[Any], source: Source) -> bool:
-    row = opened.execute(
-        "SELECT count(*) FROM information_schema.columns WHERE table_schema = %s"
-        " AND table_name = %s AND column_name = ANY(%s)",
-        [source.schema, source.table, [source.text, source.origin]],
-    ).fetchone()
-    return row is not None and row[0] == 2
-
-
-def _search(
-    opened: psycopg.Connection[Any], source: Source, terms: Sequence[str], limit: int
-) -> list[tuple[float, Passage]]:
-    query = sql.SQL(
-        "SELECT text, origin, share FROM ("
-        " SELECT {text} AS text, {origin}::text AS origin, ("
-        "  SELECT count(*) FROM unnest(%(terms)s::text[]) AS t"
-        "  WHERE strpos(lower({text}), t) > 0)::float8 / cardinality(%(terms)s::text[]) AS share"
-        " FROM {table}) AS ranked"
-        " WHERE share >= %(least)s ORDER BY share DESC, length(text) LIMIT %(limit)s"
-    ).format(
-        text=sql.Identifier(source.text),
-        origin=sql.Identifier(source.origin),
-        table=sql.Identifier(source.schema, source.table),
-    )
-    parameters = {"terms": list(terms), "least": LEAST_SHARE, "limit": limit}
+def _search(opened: Connection, terms: Sequence[str], limit: int) -> list[Passage]:
+    present = fetch(opened, "documents_present")
+    if present is None or not present["present"]:
+        return []
     with opened.transaction():
         opened.execute(
             "SELECT set_config('statement_timeout', %s, true)", [f"{SEARCH_MILLISECONDS}ms"]
         )
-        rows = opened.execute(query, parameters).fetchall()
-    return [(share, Passage(text[:LONGEST_PASSAGE], origin)) for text, origin, share in rows]
+        rows = fetch_all(
+            opened, "search_documents", terms=list(terms), least=LEAST_SHARE, limit=limit
+        )
+    return [Passage(row["text"][:LONGEST_PASSAGE], row["source"]) for row in rows]

@@ -332,3 +332,18 @@ SELECT id, account_id, external_id, reply_to FROM assistant.conversations WHERE 
 SELECT a.channel, m.conversation_id, m.language
 FROM assistant.messages AS m JOIN assistant.accounts AS a ON a.id = m.account_id
 WHERE m.id = %(id)s
+
+-- documents_present: whether there are documents to search
+SELECT to_regclass('documents.chunks') IS NOT NULL
+    AND to_regclass('documents.documents') IS NOT NULL AS present
+
+-- search_documents: passages by the share of the terms that they hold
+SELECT r.text, coalesce(nullif(d.title, ''), nullif(d.path, ''), d.id) AS source
+FROM (
+    SELECT c.text, c.document_id,
+        (SELECT count(*) FROM unnest(%(terms)s::text[]) AS t WHERE strpos(lower(c.text), t) > 0)
+            ::float8 / cardinality(%(terms)s::text[]) AS share
+    FROM documents.chunks AS c
+) AS r JOIN documents.documents AS d ON d.id = r.document_id
+WHERE r.share >= %(least)s
+ORDER BY r.share DESC, length(r.text) LIMIT %(limit)s

@@ -292,7 +292,7 @@ def _limited(found: Tool, user: ToolUser, values: BaseModel, progress: Progress)
 
 
 def _model(name: str, function: Callable[..., Any]) -> tuple[type[BaseModel], bool]:
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
     takes_context = False
     for parameter in inspect.signature(function).parameters.values():
