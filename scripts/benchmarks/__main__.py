@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 
 import benchmarks
-from benchmarks import beat, recovery, soak, submission, throughput, webhook
+from benchmarks import beat, marketplace, recovery, soak, submission, throughput, webhook
 from benchmarks.programs import Trouble
 from benchmarks.servers import forget_own_settings
 
@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, tuple[ModuleType, tuple[str, ...], str]] = {
         "kill -9 of a worker until its task runs again",
     ),
     "webhook": (webhook, (), "chat webhooks: how soon they are acknowledged, and answered"),
+    "marketplace": (marketplace, (), "each task of the marketplace once, over a million users"),
     "submit": (submission, ("celery",), "tasks handed over by one process, committed"),
 }
 
