@@ -147,6 +147,18 @@ class Settings(BaseSettings):
         False, description="Whether the workload assistant answers in a task."
     )
 
+    analytics_model: str = Field(
+        "",
+        description="Directory of a sentence-transformers model of at most 1024 dimensions for the "
+        "workload analytics; empty: the built-in one.",
+    )
+    analytics_method: Literal["average", "dbscan", "hdbscan"] = Field(
+        "average", description="How the workload analytics groups questions."
+    )
+    analytics_distance: float = Field(
+        0.0, ge=0, le=2, description="Cosine distance within a group; 0: the method's own."
+    )
+
     # -- places
     state_dir: Path = Field(Path("var"), description="Data, sockets, logs of this installation.")
     run_dir: Path = Field(Path(), description="Pidfiles and sockets; default state_dir/run.")
