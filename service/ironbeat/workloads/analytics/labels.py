@@ -1,8 +1,8 @@
 """What a group is called: the question that stands for it, and the words that set it apart. Pure.
 
-The words are found by class-based TF-IDF over words of Latin script and over two to four characters
-in a row of Chinese, which needs no dictionary: what a group's texts say often, and the other groups'
-seldom. As a label they would be hard to read; a question that somebody asked is not.
+The words are found by class-based TF-IDF over words of Latin script and over two to four
+characters in a row of Chinese, which needs no dictionary: what a group's texts say often, and the
+other groups' seldom. As a label they would be hard to read; a question that somebody asked is not.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ SHARE = 0.15
 
 _LATIN = re.compile(r"[a-z0-9][a-z0-9'’+-]*")
 _GREETING = re.compile(
-    r"^(?:(?:hi|hello|hey|dear \w+|good (?:morning|afternoon|evening)|excuse me|sorry)\b[ ,!.:]*(?:there\b[ ,!]*)?"
-    r"|(?:客服)?[你您]好[呀啊]?[，,！!。 ]*|哈[囉啰][，, ]*|嗨[，, ]*|早安[，, ]*|不好意思[，, ]*|在[嗎吗][？? ，,]*)+",
-    re.IGNORECASE,
+    r"""^(?:
+      (?:hi|hello|hey|dear\s\w+|good\s(?:morning|afternoon|evening)|excuse\sme|sorry)\b[\s,!.:]*
+    | there\b[\s,!]*
+    | (?:客服)?[你您]好[呀啊]?[，,！!。\s]*
+    | (?:哈[囉啰]|嗨|早安|不好意思)[，,\s]*
+    | 在[嗎吗][？?\s，,]*
+    )+""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _HAN = re.compile(r"[㐀-鿿]+")
 
@@ -108,7 +113,7 @@ def _best(
 
 
 def label(representative: str, longest: int = LONGEST_LABEL) -> str:
-    """The label made of a group's representative question: without its greeting, and not too long."""
+    """The label made of a group's representative question: without its greeting, and short."""
     text = representative.strip()
     bare = _GREETING.sub("", text, count=1)
     # A greeting alone is what some ask.

@@ -252,6 +252,10 @@ def ensure_index(model: Model) -> bool:
                     " USING hnsw (embedding halfvec_cosine_ops)"
                 ).format(compose.Identifier(name), compose.Identifier(model.partition))
             )
+            # Without figures about a table that was just filled, the index would not be used.
+            opened.execute(
+                compose.SQL("ANALYZE analytics.{}").format(compose.Identifier(model.partition))
+            )
         finally:
             opened.execute("RESET ALL")
             opened.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
