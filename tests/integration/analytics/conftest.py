@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
 
 from ironbeat.settings import Settings
 
@@ -68,5 +69,7 @@ class Chats:
 def chats(module_settings: Settings) -> Iterator[Chats]:
     opened = Chats(module_settings.database_url.get_secret_value())
     opened.empty()
+    with redis.Redis.from_url(module_settings.result_backend.get_secret_value()) as client:
+        client.flushdb()
     yield opened
     opened.close()

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(
-    name="analytics",
-    no_args_is_help=True,
-    help="Chat questions: import messages, group and rank them, search.",
-)
+app = typer.Typer(name="analytics", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Role = Annotated[str, typer.Option(help="Whose messages: user or assistant.")]
 Limit = Annotated[int, typer.Option(min=1, max=100, help="Print at most so many.")]
+
+
+@app.callback()
+def group() -> None:
+    """Chat questions: import messages, group and rank them, search."""
+    import structlog
+
+    # What a command prints is its answer alone.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def _print(value: Any) -> None:
