@@ -7,7 +7,16 @@ import sys
 from types import ModuleType
 
 import benchmarks
-from benchmarks import beat, marketplace, recovery, soak, submission, throughput, webhook
+from benchmarks import (
+    analytics,
+    beat,
+    marketplace,
+    recovery,
+    soak,
+    submission,
+    throughput,
+    webhook,
+)
 from benchmarks.programs import Trouble
 from benchmarks.servers import forget_own_settings
 
@@ -31,6 +40,11 @@ BENCHMARKS: dict[str, tuple[ModuleType, tuple[str, ...], str]] = {
     ),
     "webhook": (webhook, (), "chat webhooks: how soon they are acknowledged, and answered"),
     "marketplace": (marketplace, (), "each task of the marketplace once, over a million users"),
+    "analytics": (
+        analytics,
+        ("kmeans", "minibatch-kmeans", "dbscan", "hdbscan", "agglomerative"),
+        "chat messages embedded and clustered end to end, and again with 1 % news",
+    ),
     "submit": (submission, ("celery",), "tasks handed over by one process, committed"),
 }
 
