@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from celery import Celery
 
+from ironbeat.capacity import Capacity, Marks
 from ironbeat.execution import bootsteps, publishing, redis_results
 from ironbeat.execution.membership import Membership
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
 from ironbeat.runs.recorder import Recorder
-from ironbeat.settings import Settings
+from ironbeat.settings import Settings, queue_caps
 from ironbeat.submission import Submission
 from ironbeat.workload import Workload
 
@@ -29,13 +31,27 @@ class Context:
         self.ledger = Ledger(url, lease_seconds=settings.lease_seconds)
         self.recorder = Recorder(self.ledger)
         self._workload_of: dict[str, str] = {}
+        self.capacity = Capacity(
+            _caps(settings, found),
+            Marks(settings.broker_backlog, settings.broker_memory_percent),
+            self.ledger,
+            self._broker if settings.use_redis else None,
+        )
         self.submission = Submission(
-            self.ledger, self.recorder, self.workload_of, use_broker=settings.use_redis
+            self.ledger,
+            self.recorder,
+            self.workload_of,
+            capacity=self.capacity,
+            use_broker=settings.use_redis,
         )
         app.loader.override_backends = redis_results.BACKENDS | app.loader.override_backends
         app.events.dispatcher_cls = DISPATCHER
         app.steps["worker"].add(Membership)
         bootsteps.install(app)
+
+    def _broker(self) -> Any:
+        """A client of the broker, whose waits are bounded."""
+        return self.app.connection_for_write().default_channel.client
 
     def workload_of(self, task: str) -> str:
         """The name of the workload that a task belongs to; empty for anybody else's."""
@@ -55,3 +71,20 @@ class Context:
         """
         with self.app.producer_or_acquire() as producer:
             publishing.put(producer, [message for _, message in messages])
+
+    def publish_first(self, messages: Sequence[tuple[str, Message | str]]) -> None:
+        """:meth:`publish` messages that have waited already, in front of those that have not.
+
+        Marks them as published. Raises as that does, and :class:`LedgerUnavailable`.
+        """
+        if not messages:
+            return
+        with self.app.producer_or_acquire() as producer:
+            publishing.put(producer, [message for _, message in messages], first=True)
+        self.ledger.mark_published([id for id, _ in messages])
+
+
+def _caps(settings: Settings, found: Sequence[Workload]) -> dict[str, int]:
+    """How many runs may wait in each queue that has a cap; the setting wins."""
+    declared = {q.name: q.max_length for w in found for q in w.queues if q.max_length is not None}
+    return {q: cap for q, cap in (declared | queue_caps(settings.queue_limits)).items() if cap}

@@ -46,6 +46,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ironbeat import throttle
+
 PREFIX = "IRONBEAT_"
 ENV_FILE = "IRONBEAT_ENV_FILE"
 
@@ -206,6 +208,21 @@ class Settings(BaseSettings):
     )
     lease_renew_seconds: float = Field(2.0, gt=0)
     poison_limit: Count = Field(3, description="Worker deaths after which a run is dead.")
+    throttles: str = Field(
+        "",
+        description="Limits over all workers: `TASK=100/m,concurrency:5,key:customer; TASK=…`.",
+    )
+
+    # -- overload
+    queue_limits: str = Field(
+        "", description="Waiting runs a queue may hold: `default=100000,mail=5000`; 0: any number."
+    )
+    broker_backlog: int = Field(
+        100_000, ge=0, description="Messages of a queue in Redis; more wait in the ledger. 0: all."
+    )
+    broker_memory_percent: int = Field(
+        70, ge=0, le=95, description="Share of Redis' memory that messages may fill; 0: all of it."
+    )
 
     # -- faces
     api_host: str = "127.0.0.1"
@@ -348,6 +365,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is no name; use names separated by commas")
         return value
 
+    @field_validator("queue_limits")
+    @classmethod
+    def _caps(cls, value: str) -> str:
+        queue_caps(value)
+        return value
+
+    @field_validator("throttles")
+    @classmethod
+    def _throttles(cls, value: str) -> str:
+        throttle.parse(value)
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         # DESIGN rule: soft limit < hard limit <= drain < stopwaitsecs < TimeoutStopSec.
@@ -395,6 +424,20 @@ def log_levels(text: str) -> dict[str, str]:
                 f"{part!r} is not `module=LEVEL` with one of {', '.join(get_args(LogLevel))}"
             )
         found[module] = level.upper()
+    return found
+
+
+def queue_caps(text: str) -> dict[str, int]:
+    """The caps in ``text`` (``QUEUE=NUMBER``, separated by commas) by queue; 0 is none.
+
+    Raises :class:`ValueError` naming the part that is no such pair.
+    """
+    found = {}
+    for part in _listed(text):
+        queue, equals, number = (piece.strip() for piece in part.partition("="))
+        if not (equals and queue and number.isdigit()):
+            raise ValueError(f"{part!r} is not `QUEUE=NUMBER`, e.g. default=100000")
+        found[queue] = int(number)
     return found
 
 

@@ -26,7 +26,8 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps as kombu_dumps
 from redis.exceptions import RedisError
 
-from ironbeat.execution import attempt, header
+from ironbeat.capacity import Capacity
+from ironbeat.execution import attempt, header, runtime
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Outcome
 from ironbeat.runs.recorder import Recorder
@@ -39,6 +40,8 @@ BROKER_ERRORS: tuple[type[BaseException], ...] = (OperationalError, RedisError, 
 GRACE_SECONDS = 3.0
 # A durable run that is due later than this waits in the ledger and not in a worker's memory.
 HOLD_ETA_SECONDS = 30.0
+# Shown arguments shorter than this are shown whole.
+SHOWN_WHOLE = 900
 # A failure that comes sooner than this is a refusal or a stale connection, not a broker that hangs.
 STALE_SECONDS = 0.5
 
@@ -100,12 +103,14 @@ class Submission:
         recorder: Recorder,
         workload_of: WorkloadOf,
         *,
+        capacity: Capacity | None = None,
         use_broker: bool = True,
         to_ledger_when_down: bool = True,
     ) -> None:
         self.ledger = ledger
         self.recorder = recorder
         self.workload_of = workload_of
+        self.capacity = capacity
         self.use_broker = use_broker
         self.to_ledger_when_down = to_ledger_when_down
         self.breaker = Breaker()
@@ -123,6 +128,8 @@ class Submission:
             return None
         if resent is not None:
             return self._resend(real, body, publish, run, resent)
+        if self.capacity is not None and not _goes_on():
+            self.capacity.admit(run.queue)
         if run.durable or not self.use_broker:
             return self._ledger_first(real, body, publish, run)
         return self._broker_first(real, body, publish, run)
@@ -132,8 +139,10 @@ class Submission:
     def _ledger_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> Any:
         waits = hold_for(run.eta)
         message = message_json(body, publish)
-        self.ledger.create([replace(run, message=message, publish_after=waits or GRACE_SECONDS)])
-        if waits or not self.use_broker:
+        at_once = not waits and self.may_publish(run.queue, 1, len(message))
+        grace = GRACE_SECONDS if at_once else 0.0
+        self.ledger.create([replace(run, message=message, publish_after=waits or grace)])
+        if not at_once:
             return None
         try:
             result = self._publish(real, body, publish)
@@ -143,7 +152,24 @@ class Submission:
         self.recorder.published([run.id])
         return result
 
+    def may_publish(self, queue: str, number: int, size: int) -> bool:
+        """Whether the broker may be given so many messages of ``size`` bytes in all."""
+        if not self.use_broker or self.breaker.open:
+            return False
+        try:
+            return self.capacity is None or self.capacity.may_publish(queue, number, size)
+        except BROKER_ERRORS as error:
+            self.breaker.trip()
+            logger.warning("the broker does not say what it holds: %s", error)
+            return False
+
     def _broker_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> Any:
+        has_room = self.breaker.open or self.may_publish(run.queue, 1, _size(body, publish, run))
+        if not has_room and not self.breaker.open:
+            message = message_json(body, publish)
+            waits = hold_for(run.eta) or 0.0
+            self.ledger.create([replace(run, message=message, publish_after=waits)])
+            return None
         try:
             result = self._publish(real, body, publish)
         except BROKER_ERRORS as error:
@@ -293,6 +319,24 @@ class SubmittingProducer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
+
+
+def _goes_on() -> bool:
+    """Whether a worker sends this because a task has ended: the next step of a chain, a callback.
+
+    A task that submits from its body is a submitter like any other.
+    """
+    current, active = get_current_task(), runtime.current()
+    if current is None or active is None or current.request.called_directly:
+        return False
+    return current.request.id not in active.executing
+
+
+def _size(body: Any, publish: dict[str, Any], run: NewRun) -> int:
+    """About how many bytes a message's arguments take; exact where that matters."""
+    shown = len(run.argsrepr or "") + len(run.kwargsrepr or "")
+    # Celery cuts what it shows of arguments to about a thousand characters each.
+    return shown if shown < SHOWN_WHOLE else len(message_json(body, publish))
 
 
 def hold_for(eta: datetime | None) -> float | None:

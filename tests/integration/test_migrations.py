@@ -8,10 +8,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ironbeat import migrations
 from ironbeat.migrations import MigrationError, branches, check, downgrade, upgrade
 from ironbeat.workload import Workload
 
-PLATFORM = ["0001_platform"]
+VERSIONS = Path(migrations.__file__).parent / "versions"
+PLATFORM = sorted(path.stem for path in VERSIONS.glob("[0-9]*.py"))
 
 
 def tables(url: str, schema: str = "ironbeat") -> set[str]:

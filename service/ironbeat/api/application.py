@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse
 
 from ironbeat import __version__, database
-from ironbeat.api import pages, probes, problems, runs, schedules, watching
+from ironbeat.api import dead, pages, probes, problems, runs, schedules, watching
 from ironbeat.api.envelope import Envelope
 from ironbeat.api.parts import Parts
 from ironbeat.api.security import Guard
@@ -50,7 +50,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
     schedules.install_problems(app)
     app.include_router(probes.router, dependencies=[Depends(guard.token_or_monitor)])
     guarded = [Depends(guard.token)]
-    for router in (watching.router, runs.router, schedules.router):
+    for router in (watching.router, runs.router, dead.router, schedules.router):
         app.include_router(router, prefix="/api", dependencies=guarded)
     for workload in enabled_workloads(settings)[0]:
         found = _router_of(workload)

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from ironbeat.capacity import QueueFull
 from ironbeat.runs.model import LedgerUnavailable, RunNotFound
 from ironbeat.workload import WorkloadError
 
@@ -29,6 +30,7 @@ TITLES = {
     413: "Request too large",
     415: "Unsupported media type",
     422: "Invalid input",
+    429: "Too many",
     500: "Internal error",
     503: "Unavailable",
 }
@@ -94,6 +96,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RunNotFound)
     async def no_run(_: Request, error: RunNotFound) -> JSONResponse:
         return response(404, str(error).strip("'\""))
+
+    @app.exception_handler(QueueFull)
+    async def queue_full(_: Request, error: QueueFull) -> JSONResponse:
+        return response(429, str(error), headers={"Retry-After": "5"})
 
     @app.exception_handler(LedgerUnavailable)
     async def no_ledger(_: Request, error: LedgerUnavailable) -> JSONResponse:

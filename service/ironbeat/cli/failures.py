@@ -184,6 +184,8 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], Callable[[BaseException], CommandErr
             "ironbeat.schedules.store.ScheduleExists",
             "ironbeat.schedules.store.ScheduleDeclared",
             "ironbeat.runs.replay.NotReplayable",
+            "ironbeat.runs.deadletters.NotADeadLetter",
+            "ironbeat.capacity.QueueFull",
         ),
         _refused,
     ),

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "test": ("trial", SCHEDULES),
     "cancel": ("runs", REPAIR),
     "retry": ("runs", REPAIR),
+    "dead": ("dead", REPAIR),
     "purge": ("queues", REPAIR),
     "worker": ("programs", PROGRAMS),
     "beat": ("programs", PROGRAMS),

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,6 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from ironbeat import database, queries
+from ironbeat.capacity import Capacity, QueueFull
 from ironbeat.execution.attempt import RunFailed
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Run, RunNotFound
@@ -31,6 +33,8 @@ SQL = queries.load("ironbeat.dispatch", "idempotency.sql")
 
 # A message goes through Redis, PostgreSQL and logs; what is larger belongs into a table or a file.
 MAX_ARGUMENT_BYTES = 1024 * 1024
+# What one commit of `submit_many` may hold.
+BATCH_BYTES = 8 * 1024 * 1024
 _POLL_SECONDS = 0.05
 _POLL_SECONDS_MOST = 0.5
 
@@ -98,11 +102,12 @@ class TaskManager:
         the caller's data, or not at all, and published afterwards.
 
         Raises :class:`TaskRejected` for an unknown task, arguments that do not fit its signature,
-        are no JSON or are too large, and :class:`LedgerUnavailable` when nothing could be
-        committed.
+        are no JSON or are too large, :class:`ironbeat.QueueFull` when as many runs wait in the
+        queue as may, and :class:`LedgerUnavailable` when nothing could be committed.
         """
         asked = Submit(task, args, kwargs or {}, queue, priority, countdown, eta, expires)
         run = replace(self._prepare(asked), idempotency_key=idempotency_key)
+        self._capacity.admit(run.queue)
         if session is not None:
             connection = cast(
                 "psycopg.Connection[Any]", session.connection().connection.driver_connection
@@ -110,11 +115,10 @@ class TaskManager:
         if connection is not None:
             id = self._commit(connection, run, idempotency_window)
             if id == run.id and session is not None:
-                event.listen(session, "after_commit", lambda _: self._publish([run]), once=True)
+                event.listen(session, "after_commit", lambda _: self.publish([run]), once=True)
             return id
         if idempotency_key is None:
-            self.ledger.create([run])
-            self._publish([run])
+            self._hand_over([run])
             return run.id
         try:
             with database.connection(self._url) as pooled, pooled.transaction():
@@ -122,28 +126,43 @@ class TaskManager:
         except psycopg.OperationalError as error:
             raise LedgerUnavailable(f"PostgreSQL cannot be reached: {error}") from error
         if id == run.id:
-            self._publish([run])
+            self.publish([run])
         return id
 
     def submit_many(self, submissions: Iterable[Submit], *, batch: int = 1000) -> list[str]:
         """Submit many tasks durably, a batch to a commit; returns their ids in order.
 
-        All submissions of a batch are checked before any of it is written.
+        ``submissions`` may be a generator: no more than a batch of it is in memory, and of large
+        arguments no more than ``BATCH_BYTES``. All submissions of a batch are checked before any
+        of it is written. Raises as :meth:`submit` does; :class:`ironbeat.QueueFull` then carries
+        the ids of the batches before in ``submitted``.
         """
         ids: list[str] = []
         waiting: list[NewRun] = []
+        size = 0
         for asked in submissions:
             waiting.append(self._prepare(asked))
-            if len(waiting) >= batch:
-                ids += self._submit_batch(waiting)
-                waiting = []
-        return ids + self._submit_batch(waiting)
+            size += len(waiting[-1].message or "")
+            if len(waiting) >= batch or size >= BATCH_BYTES:
+                self._submit_batch(waiting, ids)
+                waiting, size = [], 0
+        self._submit_batch(waiting, ids)
+        return ids
 
-    def _submit_batch(self, runs: list[NewRun]) -> list[str]:
+    def _submit_batch(self, runs: list[NewRun], ids: list[str]) -> None:
+        try:
+            for queue, number in Counter(run.queue for run in runs).items():
+                self._capacity.admit(queue, number)
+        except QueueFull as error:
+            error.submitted = ids
+            raise
         if runs:
-            self.ledger.create(runs)
-            self._publish(runs)
-        return [run.id for run in runs]
+            self._hand_over(runs)
+        ids += [run.id for run in runs]
+
+    @property
+    def _capacity(self) -> Capacity:
+        return cast("Capacity", self.app.ironbeat.capacity)
 
     def _commit(self, connection: psycopg.Connection[Any], run: NewRun, window: float) -> str:
         """Write the run in the caller's transaction, unless its key is another run's."""
@@ -193,7 +212,23 @@ class TaskManager:
             )
         return replace(run, publish_after=hold_for(run.eta) or GRACE_SECONDS)
 
-    def _publish(self, runs: Sequence[NewRun]) -> None:
+    def _hand_over(self, runs: Sequence[NewRun]) -> None:
+        """Commit runs, and publish those the broker has room for; the outbox has the others."""
+        submission = self.app.ironbeat.submission
+        numbers = Counter(run.queue for run in runs)
+        sizes: Counter[str] = Counter()
+        for run in runs:
+            sizes[run.queue] += len(run.message or "")
+        full = {q for q, n in numbers.items() if not submission.may_publish(q, n, sizes[q])}
+        self.ledger.create(
+            [
+                replace(run, publish_after=hold_for(run.eta) or 0.0) if run.queue in full else run
+                for run in runs
+            ]
+        )
+        self.publish([run for run in runs if run.queue not in full])
+
+    def publish(self, runs: Sequence[NewRun]) -> None:
         """Hand committed runs to the broker; what it does not take stays in the outbox."""
         submission = self.app.ironbeat.submission
         due = [run for run in runs if hold_for(run.eta) is None]
@@ -279,7 +314,7 @@ class TaskManager:
         """
         run = again(self.ledger.get(id), id=str(uuid4()), succeeded_too=succeeded_too)
         self.ledger.create([run])
-        self._publish([run])
+        self.publish([run])
         return run.id
 
     def _interrupt(self, id: str, worker: str | None) -> None:

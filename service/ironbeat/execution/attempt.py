@@ -116,13 +116,64 @@ def _attempt(
         return _refused(active, task, request, claim, verdict)
     if verdict.crashes >= active.poison_limit:
         _bury(active, task, request, claim, verdict)
+    turn = _turn(active, task, request, claim, verdict, args, kwargs)
+    try:
+        return _execute(active, task, request, claim, verdict, call, args, kwargs)
+    finally:
+        if turn is not None and active.turns is not None:
+            active.turns.leave(turn, claim.id)
+
+
+def _turn(
+    active: runtime.Runtime,
+    task: Any,
+    request: Any,
+    claim: Claim,
+    verdict: Verdict,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> str | None:
+    """Wait for nothing: begin now, or go back to the ledger until it is this run's turn.
+
+    Returns the name of the throttle whose place has to be left afterwards, if there is one.
+    """
+    throttle = active.turns.throttle_of(task) if active.turns is not None else None
+    if throttle is None or active.turns is None:
+        return None
+    name = active.turns.name(throttle, task, args, kwargs)
+    if active.turns.enter(
+        throttle,
+        name,
+        claim.id,
+        verdict.attempt or 0,
+        lambda: message_json(request, claim),
+        lambda: active.stopping,
+    ):
+        return name if throttle.concurrency is not None else None
+    logger.debug("run %s goes back until the throttle %s lets it begin", claim.id, name)
+    raise Ignore
+
+
+def _execute(
+    active: runtime.Runtime,
+    task: Any,
+    request: Any,
+    claim: Claim,
+    verdict: Verdict,
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
     request.__dict__[_MARK] = verdict
-    execution = runtime.Execution(verdict.attempt, time.monotonic())
+    number = verdict.attempt or 0
+    execution = runtime.Execution(number, time.monotonic())
     began = execution.began
-    execution.announce = functools.partial(_announce, task, request, verdict.attempt)
+    execution.announce = functools.partial(_announce, task, request, number)
     active.executing[claim.id] = execution
     if not consumption.inline:
         active.announce(claim.id)
+    box = active.box
+    slot = box.begin(claim.id, number, hard_limit(task, request)) if box else -1
     try:
         args, kwargs = _opened(task, args, kwargs)
         value = call(task, *args, **kwargs)
@@ -170,6 +221,8 @@ def _attempt(
             _end(active, request, verdict, "failed", began, claim=claim, error=exc)
         raise
     finally:
+        if box:
+            box.end(slot)
         active.ended(claim.id)
     if _RESENT in request.__dict__:
         _end(active, request, verdict, "retrying", began)
@@ -177,6 +230,13 @@ def _attempt(
         stored = result_json(active, task, request, value)
         _end(active, request, verdict, "succeeded", began, result=stored)
     return value
+
+
+def hard_limit(task: Any, request: Any) -> float | None:
+    """The seconds after which an execution is ended by force: of the message, task or settings."""
+    asked = (request.timelimit or (None, None))[0]
+    found = asked or task.time_limit or task.app.conf.task_time_limit
+    return float(found) if found else None
 
 
 def _opened(
@@ -201,6 +261,7 @@ def _refused(
         active.ledger.keep_message(claim.id, message_json(request, claim))
     elif verdict.state == "dead":
         active.ledger.keep_message_of_ended(claim.id, message_json(request, claim))
+        _tell_of_death(task, request, claim, verdict.error or f"run {claim.id} is dead")
     elif verdict.refusal == "ended" and request.chord:
         # The first execution recorded its failure but may have died before telling the chord.
         raise RunFailed(verdict.error or f"run {claim.id} ended as {verdict.state}")
@@ -221,14 +282,19 @@ def _bury(active: runtime.Runtime, task: Any, request: Any, claim: Claim, verdic
     reason = f"its worker died {verdict.crashes} times while running it"
     active.ledger.keep_message(claim.id, message_json(request, claim))
     active.ledger.end([claim.id], "dead", reason, error=reason, running=True)
+    _tell_of_death(task, request, claim, reason)
+    logger.error("run %s (%s) is dead: %s", claim.id, claim.task, reason)
+    raise Ignore
+
+
+def _tell_of_death(task: Any, request: Any, claim: Claim, reason: str) -> None:
+    """Let whoever waits for the result, or for the chord it is part of, wait no longer."""
     task.backend.mark_as_failure(
         claim.id,
         RunFailed(reason),
         request=request,
         store_result=not ignores_result(task, request),
     )
-    logger.error("run %s (%s) is dead: %s", claim.id, claim.task, reason)
-    raise Ignore
 
 
 def message_json(request: Any, claim: Claim) -> str:

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from typing import Any
 
 import psutil
+import psycopg
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state as worker_state
 
 import ironbeat
+from ironbeat import throttle
 from ironbeat.execution import deliveries, header, runtime
 from ironbeat.execution.attempt import describe
 from ironbeat.execution.bookkeeping import LedgerHooks
-from ironbeat.execution.custody import consumption, custodies
+from ironbeat.execution.custody import BROKER_ERRORS, consumption, custodies
+from ironbeat.execution.turns import Turns
+from ironbeat.observability.masking import Masker, secrets_of
+from ironbeat.runs import blackbox
+from ironbeat.runs.blackbox import BlackBox, SayingHandler
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.leases import Holder, Lease
 from ironbeat.runs.model import LedgerUnavailable, State
 from ironbeat.runs.recorder import Recorder
+from ironbeat.runs.throttles import Throttles
 
 logger = logging.getLogger(__name__)
+
+# Below the state directory: where the processes of a host leave their black boxes.
+BOXES = "processes"
+PULSE_SECONDS = 1.0
 
 
 class Membership(bootsteps.StartStopStep):
@@ -36,6 +48,9 @@ class Membership(bootsteps.StartStopStep):
         self._poison_limit = settings.poison_limit
         self._worker = worker
         self._process = psutil.Process()
+        # Dead workers whose deliveries have still to be put back: lease and name.
+        self._bereft: dict[str, str] = {}
+        self.boxes = settings.state_dir / BOXES
         self.lease = Lease(
             "worker",
             worker.hostname,
@@ -43,6 +58,8 @@ class Membership(bootsteps.StartStopStep):
             info=self._info,
             on_cancel=self._cancel,
             heir=self._inherit,
+            each=self._put_back,
+            boxes=self.boxes,
             url=settings.database_url.get_secret_value(),
             lease_seconds=settings.lease_seconds,
             renew_seconds=settings.lease_renew_seconds,
@@ -54,18 +71,43 @@ class Membership(bootsteps.StartStopStep):
             # Outcomes may wait for the acknowledgements only where both are one process's.
             batched=not issubclass(worker.pool_cls, PreforkPool),
             poison_limit=settings.poison_limit,
+            box=BlackBox(
+                self.boxes,
+                self.lease.id,
+                "worker",
+                worker.hostname,
+                mask=Masker(secrets_of(settings)),
+            ),
+            turns=Turns(
+                Throttles(platform.ledger),
+                self.lease.id,
+                throttle.parse(settings.throttles),
+                platform.publish_first if settings.use_redis else None,
+            ),
         )
         platform.submission.recorder = self.runtime.recorder
         runtime.install(self.runtime)
         consumption.lease = self.lease.id
         consumption.hooks = LedgerHooks(self.runtime)
         self._pid = os.getpid()
+        self._breath = threading.Event()
+        self._saying: logging.Handler | None = None
         signals.task_revoked.connect(self._on_revoked)
         signals.task_failure.connect(self._on_failure)
 
     def start(self, worker: Any) -> None:
-        """Take the lease."""
+        """Take the lease, and begin to breathe."""
+        assert self.runtime.box is not None
+        self._saying = SayingHandler(self.runtime.box)
+        logging.getLogger().addHandler(self._saying)
+        threading.Thread(target=self._breathe, name="pulse", daemon=True).start()
         self.lease.start()
+
+    def _breathe(self) -> None:
+        # A thread that waits for nobody: while it runs, any thread of this process can.
+        box = self.runtime.box
+        while box is not None and not self._breath.wait(PULSE_SECONDS):
+            box.pulse()
 
     def stop(self, worker: Any) -> None:
         """Write what is left and give the lease back."""
@@ -73,6 +115,12 @@ class Membership(bootsteps.StartStopStep):
         self.runtime.guard.release()
         self.runtime.recorder.close()
         self.lease.stop()
+        self._breath.set()
+        if self._saying is not None:
+            logging.getLogger().removeHandler(self._saying)
+        if self.runtime.box is not None:
+            self.runtime.box.close()
+        blackbox.forget(self.boxes, self.lease.id)
 
     terminate = stop
 
@@ -139,16 +187,38 @@ class Membership(bootsteps.StartStopStep):
         except LedgerUnavailable as error:
             logger.warning("failure of run %s not recorded: %s", task_id, error)
 
-    def _inherit(self, dead: Holder, runs: dict[str, int]) -> None:
+    def _inherit(
+        self, dead: Holder, runs: dict[str, int], connection: psycopg.Connection[Any]
+    ) -> None:
         """Take a dead worker's work: its deliveries go back, what kills workers is buried."""
         poisonous = [id for id, crashes in runs.items() if crashes >= self._poison_limit]
         if poisonous:
             reason = f"its worker died {self._poison_limit} times while running it"
-            self.runtime.ledger.end(poisonous, "dead", reason, error=reason)
+            self.runtime.ledger.end(poisonous, "dead", reason, error=reason, connection=connection)
+            logger.error("runs %s are dead: %s", ", ".join(poisonous), reason)
         if dead.kind == "worker":
-            for custody in custodies():
-                restored = deliveries.restore(custody.client, dead.id, custody.layout)
-                logger.warning("%s deliveries of %s put back", restored, dead.name)
+            self._bereft[dead.id] = dead.name
+            self._put_back()
+
+    def _put_back(self, _: Any = None) -> None:
+        """Return the deliveries of dead workers to their queues.
+
+        The broker may be away, and a worker that has just begun, and takes its predecessor's work
+        over, may not have reached it yet: then it does so at one of its next renewals.
+        """
+        brokers = custodies()
+        if not brokers:
+            return
+        for lease, name in list(self._bereft.items()):
+            try:
+                restored = sum(
+                    deliveries.restore(each.client, lease, each.layout) for each in brokers
+                )
+            except BROKER_ERRORS as error:
+                logger.warning("deliveries of %s are put back later: %s", name, error)
+                return
+            logger.warning("%s deliveries of %s put back", restored, name)
+            del self._bereft[lease]
 
 
 def _since(request: Any) -> float | None:

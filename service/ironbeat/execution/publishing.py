@@ -26,10 +26,12 @@ _LONG_NUMBER = re.compile(r"[:\[,\s]-?\d{19}")
 COMMAND_BYTES = 4 * 1024 * 1024
 
 
-def put(producer: Any, messages: Iterable[Mapping[str, Any] | str]) -> None:
+def put(producer: Any, messages: Iterable[Mapping[str, Any] | str], *, first: bool = False) -> None:
     """Publish messages of the ledger, as values or as JSON text, in their order.
 
-    ``producer`` is a kombu producer. Raises the broker's errors; it may have taken some then.
+    ``first``: in front of all that waits, for those that have waited already (what goes through
+    kombu's producer goes to the end all the same). ``producer`` is a kombu producer. Raises the
+    broker's errors; it may have taken some then.
     """
     channel = producer.channel
     lists: dict[str, list[bytes]] = {}
@@ -45,8 +47,9 @@ def put(producer: Any, messages: Iterable[Mapping[str, Any] | str]) -> None:
         with channel.conn_or_acquire() as client:
             pipe = client.pipeline(transaction=False)
             for key, payloads in lists.items():
-                for some in _commands(payloads):
-                    pipe.lpush(key, *some)
+                # Messages are taken from the right.
+                for some in _commands(payloads[::-1] if first else payloads):
+                    (pipe.rpush if first else pipe.lpush)(key, *some)
             pipe.execute()
     if others:
         _put_by_kombu(producer, others)

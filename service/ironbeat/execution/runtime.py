@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ironbeat.execution.turns import Turns
+from ironbeat.runs.blackbox import BlackBox
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.recorder import Recorder
@@ -33,6 +35,8 @@ class Runtime:
     ``batched``: acknowledgements wait for :meth:`Recorder.flush`, so outcomes may be collected;
     otherwise each outcome is written before the task returns. ``poison_limit``: how many workers
     may die with a run before it is dead. ``result_bytes``: the largest result the ledger keeps.
+    ``box``: where each execution is noted for those who find this process dead. ``turns``: whose
+    turn it is where a task is throttled.
     """
 
     ledger: Ledger
@@ -42,6 +46,8 @@ class Runtime:
     poison_limit: int = 3
     result_bytes: int = 65536
     stopping: bool = False
+    box: BlackBox | None = None
+    turns: Turns | None = None
     # The executions of this process by id, for whoever looks after them from another thread.
     executing: dict[str, Execution] = field(default_factory=dict)
     # Held while an execution is announced, and while it ends: what is said of it stays in order.

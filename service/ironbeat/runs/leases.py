@@ -8,6 +8,8 @@ look lapsed, and for one period nobody takes anything from anybody.
 
 A process that is started again under the same name on the same host need not wait: it can see
 that its predecessor's pid is gone.
+
+A death counts only against the runs that were executing (:mod:`ironbeat.runs.suspicion`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +30,7 @@ import psutil
 import psycopg
 
 from ironbeat import database, queries
+from ironbeat.runs import blackbox, suspicion
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +48,7 @@ class Holder:
     pid: int
 
 
-Heir = Callable[[Holder, "dict[str, int]"], None]
+Heir = Callable[[Holder, "dict[str, int]", "psycopg.Connection[Any]"], None]
 
 
 class Lease:
@@ -52,8 +56,10 @@ class Lease:
 
     ``info`` is called at each renewal and stored for the monitors. ``on_cancel`` receives the ids
     of this lease's runs that somebody asked to stop. ``heir`` is called for each dead worker with
-    its :class:`Holder` and the runs it was executing (id to number of crashes); what it raises is
-    logged and tried again at the next renewal, and only when it returns is the dead lease removed.
+    its :class:`Holder`, the runs it was executing (id to number of crashes), and the connection
+    whose transaction holds their rows; what it raises is logged and tried again at the next
+    renewal, and only when it returns is the dead lease removed.
+    ``boxes`` is where the processes of this host leave their black boxes.
     ``on_lost`` is called once whenever no renewal has succeeded for a whole lease period.
     """
 
@@ -68,6 +74,7 @@ class Lease:
         heir: Heir | None = None,
         on_lost: Callable[[], None] | None = None,
         each: Callable[[psycopg.Connection[Any]], None] | None = None,
+        boxes: Path | None = None,
         url: str | None = None,
         lease_seconds: float = 6.0,
         renew_seconds: float = 2.0,
@@ -84,6 +91,7 @@ class Lease:
         self._heir = heir
         self._on_lost = on_lost
         self._each = each
+        self._boxes = boxes
         self._url = url
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -202,17 +210,26 @@ class Lease:
 
     def _inherit(self, connection: psycopg.Connection[Any], dead: Holder) -> None:
         with connection.transaction():
-            if connection.execute(SQL["lock"], {"id": dead.id}).fetchone() is None:
+            locked = connection.execute(SQL["lock"], {"id": dead.id}).fetchone()
+            if locked is None:
                 return  # Another heir is at it.
-            orphans = {
-                row[0]: row[1]
-                for row in connection.execute(
-                    SQL["orphans"], {"id": dead.id, "grace": 1.0}
-                ).fetchall()
-            }
+            rows = connection.execute(SQL["claimed"], {"id": dead.id}).fetchall()
+            reports = self._reports(dead)
+            judged = suspicion.judge(dict(rows), reports, locked[0])
+            orphans = connection.execute(
+                SQL["orphans"],
+                {
+                    "id": dead.id,
+                    "grace": 1.0,
+                    "dead": orjson.dumps([each.row() for each in judged]).decode(),
+                },
+            ).fetchall()
             if self._heir is not None:
-                self._heir(dead, orphans)
+                suspects = {id: crashes for id, crashes, suspect in orphans if suspect}
+                self._heir(dead, suspects, connection)
             connection.execute(SQL["drop"], {"id": dead.id})
+        if self._boxes is not None and reports:
+            blackbox.forget(self._boxes, dead.id)
         logger.warning(
             "took over from %s (pid %s on %s): %s runs",
             dead.name,
@@ -220,6 +237,15 @@ class Lease:
             dead.host,
             len(orphans),
         )
+        for each in judged:
+            if each.suspect:
+                logger.warning("run %s was executing when %s: %s", each.id, dead.name, each.error)
+
+    def _reports(self, dead: Holder) -> list[blackbox.Report]:
+        """What the dead process left, if it lived on this host."""
+        if self._boxes is None or dead.host != self.holder.host:
+            return []
+        return list(blackbox.read(self._boxes, dead.id))
 
     # -- connection ------------------------------------------------------------------------------
 

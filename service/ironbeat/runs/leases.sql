@@ -24,22 +24,46 @@ SELECT l.id, l.kind, l.name, l.host, l.pid FROM ironbeat.leases l
 WHERE l.host = %(host)s AND l.kind = %(kind)s AND l.name = %(name)s AND l.id <> %(me)s
 
 -- lock: one heir at a time
-SELECT l.id FROM ironbeat.leases l WHERE l.id = %(id)s FOR UPDATE SKIP LOCKED
+SELECT l.info FROM ironbeat.leases l WHERE l.id = %(id)s FOR UPDATE SKIP LOCKED
+
+-- claimed: what a dead worker had claimed, and whether a worker has died with it before
+SELECT id, attempts IS NOT NULL FROM ironbeat.runs
+WHERE lease_id = %(id)s AND state = 'running'
 
 -- expire: a process known to be dead holds nothing any more
 UPDATE ironbeat.leases SET expires_at = clock_timestamp() - interval '1 millisecond'
 WHERE id = %(id)s AND expires_at > clock_timestamp()
 
--- orphans: running work of a dead worker; its message is published again if the ledger has it
-UPDATE ironbeat.runs SET state = CASE WHEN message IS NULL THEN 'published' ELSE 'pending' END,
+-- orphans: running work of a dead worker; its message is published again if the ledger has it.
+-- A death counts against the runs that were executing; what was claimed and had not begun, or was
+-- done already, goes back as if it had never been taken.
+UPDATE ironbeat.runs r SET state = CASE WHEN message IS NULL THEN 'published' ELSE 'pending' END,
     publish_at = CASE WHEN message IS NULL THEN NULL
                       ELSE clock_timestamp() + make_interval(secs => %(grace)s) END,
-    crashes = crashes + 1, lease_id = NULL, progress = NULL,
-    attempts = (coalesce(attempts::jsonb, '[]') || jsonb_build_object(
-        'attempt', attempt, 'worker', worker, 'started_at', started_at,
-        'ended_at', clock_timestamp(), 'error', 'the worker died'))::json
-WHERE lease_id = %(id)s AND state = 'running'
-RETURNING id, crashes
+    lease_id = NULL, progress = NULL,
+    crashes = crashes + d.suspect::integer,
+    attempt = attempt - (NOT d.suspect)::integer,
+    started_at = CASE WHEN d.suspect THEN started_at END,
+    worker = CASE WHEN d.suspect THEN worker END,
+    traceback = coalesce(d.words, traceback),
+    attempts = CASE WHEN d.suspect THEN
+        (coalesce(attempts::jsonb, '[]') || jsonb_build_object(
+            'attempt', attempt, 'worker', worker, 'started_at', started_at,
+            'ended_at', clock_timestamp(), 'error', d.error))::json
+        ELSE attempts END
+FROM json_to_recordset(%(dead)s::json) AS d (id text, suspect boolean, error text, words text)
+WHERE r.id = d.id AND lease_id = %(id)s AND state = 'running'
+RETURNING r.id, crashes, d.suspect
+
+-- testify: a neighbour has seen this process dead, and says what it was doing
+UPDATE ironbeat.leases SET expires_at = least(expires_at, clock_timestamp() - interval '1 millisecond'),
+    info = info || jsonb_build_object('testimony', %(testimony)s::jsonb)
+WHERE id = %(id)s AND expires_at > clock_timestamp()
+
+-- vouch: a neighbour has seen that these processes live, though none of their threads can say so
+UPDATE ironbeat.leases SET renewed_at = clock_timestamp(),
+    expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE id = ANY(%(ids)s) AND expires_at > clock_timestamp()
 
 -- list: everybody who holds or held a lease
 SELECT l.id, l.kind, l.name, l.host, l.pid, l.queues, l.started_at, l.renewed_at, l.expires_at,

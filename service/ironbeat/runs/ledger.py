@@ -267,6 +267,7 @@ class Ledger:
         *,
         error: str | None = None,
         running: bool = False,
+        connection: Connection | None = None,
     ) -> set[str]:
         """End live runs from outside: cancelled, expired, dead. ``running`` includes those."""
         if not ids:
@@ -278,7 +279,7 @@ class Ledger:
             "error": error,
             "running": running,
         }
-        rows = self._with(None, lambda c: c.execute(SQL["end"], parameters).fetchall())
+        rows = self._with(connection, lambda c: c.execute(SQL["end"], parameters).fetchall())
         return {row[0] for row in rows}
 
     def entomb(
@@ -333,16 +334,24 @@ class Ledger:
         rows = self._with(None, lambda c: c.execute(SQL["overdue"]).fetchall())
         return self.end([row[0] for row in rows], "expired", "not started before it expired")
 
-    def take_due(self, *, limit: int, hold: float) -> list[tuple[str, str, int | None, Message]]:
+    def outbox_queues(self) -> list[str]:
+        """The queues that have anything in the outbox, due or later."""
+        rows = self._with(None, lambda c: c.execute(SQL["outbox_queues"]).fetchall())
+        return [row[0] for row in rows]
+
+    def take_due(
+        self, *, limit: int, hold: float, queue: str | None = None, most_bytes: int = 2**24
+    ) -> list[tuple[str, str, int | None, Message]]:
         """Take up to ``limit`` runs from the outbox for ``hold`` seconds, to publish them.
+
+        Of one ``queue``, or of all; of large messages no more than ``most_bytes`` together.
 
         Whoever takes them and dies leaves them in the outbox: they are due again afterwards.
         Returns ``(id, queue, priority, message)``.
         """
-        parameters = {"limit": limit, "hold": hold}
-        return self._with(
-            None, lambda c: c.execute(SQL["due_for_publishing"], parameters).fetchall()
-        )
+        parameters = {"limit": limit, "hold": hold, "bytes": most_bytes, "queue": queue}
+        statement = SQL["due_for_publishing" if queue is None else "due_of_queue"]
+        return self._with(None, lambda c: c.execute(statement, parameters).fetchall())
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -385,6 +394,10 @@ class Ledger:
             return cursor.execute(statement, parameters).fetchall()
 
     # -- connections -----------------------------------------------------------------------------
+
+    def within(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` on a connection of the pool, as every method here does."""
+        return self._with(None, work)
 
     def _with(self, connection: Connection | None, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on the given connection, or on one of the pool with deadlocks retried."""

@@ -203,16 +203,50 @@ WHERE r.publish_at = 'infinity' AND r.schedule_id IS NOT NULL AND NOT EXISTS (
 
 -- overdue: runs that nobody started before their time was up
 SELECT id FROM ironbeat.runs
-WHERE expires_at < clock_timestamp() AND state IN ('pending', 'published', 'retrying')
+WHERE expires_at < statement_timestamp() AND state IN ('pending', 'published', 'retrying')
 LIMIT 1000
 
--- due_for_publishing: the outbox; taken for some seconds, so that a publisher's death loses nothing
+-- due_for_publishing: the outbox; taken for some seconds, so that a publisher's death loses nothing.
+-- No more than so many bytes at once, but for a single message that is larger. (An index serves a
+-- comparison with the statement's time, not with a clock that goes on.)
+WITH due AS MATERIALIZED (
+    SELECT id, publish_at FROM ironbeat.runs
+    WHERE publish_at <= statement_timestamp() AND message IS NOT NULL
+    ORDER BY publish_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), sized AS (
+    SELECT d.id, sum(b.bytes) OVER (ORDER BY d.publish_at, d.id) - b.bytes AS before
+    FROM due d JOIN ironbeat.runs r ON r.id = d.id
+    CROSS JOIN LATERAL (SELECT CASE WHEN pg_column_size(r.message) < 2000 THEN 2000
+                                    ELSE octet_length(r.message::text) END AS bytes) AS b
+)
 UPDATE ironbeat.runs r SET publish_at = clock_timestamp() + make_interval(secs => %(hold)s)
-FROM (SELECT id FROM ironbeat.runs
-      WHERE publish_at <= clock_timestamp() AND message IS NOT NULL
-      ORDER BY publish_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS due
-WHERE r.id = due.id
+FROM sized s WHERE r.id = s.id AND s.before < %(bytes)s
 RETURNING r.id, r.queue, r.priority, r.message
+
+-- due_of_queue: the same for one queue, where another is full
+WITH due AS MATERIALIZED (
+    SELECT id, publish_at FROM ironbeat.runs
+    WHERE queue = %(queue)s AND publish_at <= statement_timestamp() AND message IS NOT NULL
+    ORDER BY publish_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), sized AS (
+    SELECT d.id, sum(b.bytes) OVER (ORDER BY d.publish_at, d.id) - b.bytes AS before
+    FROM due d JOIN ironbeat.runs r ON r.id = d.id
+    CROSS JOIN LATERAL (SELECT CASE WHEN pg_column_size(r.message) < 2000 THEN 2000
+                                    ELSE octet_length(r.message::text) END AS bytes) AS b
+)
+UPDATE ironbeat.runs r SET publish_at = clock_timestamp() + make_interval(secs => %(hold)s)
+FROM sized s WHERE r.id = s.id AND s.before < %(bytes)s
+RETURNING r.id, r.queue, r.priority, r.message
+
+-- outbox_queues: which queues have anything in the outbox; one look into the index for each
+WITH RECURSIVE q AS (
+    (SELECT queue FROM ironbeat.runs WHERE publish_at IS NOT NULL ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.queue FROM ironbeat.runs r WHERE r.publish_at IS NOT NULL AND r.queue > q.queue
+            ORDER BY r.queue LIMIT 1)
+    FROM q WHERE q.queue IS NOT NULL
+)
+SELECT queue FROM q WHERE queue IS NOT NULL
 
 -- get_live: one live run
 SELECT {columns} FROM ironbeat.runs WHERE id = %(id)s

@@ -20,18 +20,49 @@ Publish = Callable[[Sequence[tuple[str, Message]]], None]
 
 HOLD_SECONDS = 5.0
 LIMIT = 500
+BATCH_BYTES = 8 * 1024 * 1024
+
+
+# How many messages of each queue the broker may be given; ``None``: any number.
+Room = Callable[[list[str]], "dict[str, int] | None"]
 
 
 class Outbox:
-    """Publishes what is due, a batch at a time."""
+    """Publishes what is due, a batch at a time, as far as the broker has ``room`` for it."""
 
-    def __init__(self, ledger: Ledger, publish: Publish) -> None:
+    def __init__(self, ledger: Ledger, publish: Publish, room: Room | None = None) -> None:
         self.ledger = ledger
         self._publish = publish
+        self._room = room
+        # Grows and shrinks with the size of the messages, which is not known before.
+        self._limit = 16
 
     def sweep(self, *, limit: int = LIMIT) -> int:
         """Publish up to ``limit`` due runs; returns how many. Raises what ``publish`` raises."""
-        due = self.ledger.take_due(limit=limit, hold=HOLD_SECONDS)
+        asked = min(limit, self._limit)
+        published = 0
+        for queue, most in self._shares(asked):
+            published += self._sweep(queue, most)
+        # Fewer than asked for: nothing more is due, or the messages are large.
+        self._limit = min(LIMIT, max(16, 4 * published))
+        return published
+
+    def _shares(self, limit: int) -> list[tuple[str | None, int]]:
+        """How much to take of which queue; of all alike as long as none is full."""
+        if self._room is None:
+            return [(None, limit)]
+        queues = self.ledger.outbox_queues()
+        if not queues:
+            return []
+        room = self._room(queues)
+        if room is None or min(room.values()) >= limit:
+            return [(None, limit)]
+        return [(queue, min(limit, most)) for queue, most in room.items() if most > 0]
+
+    def _sweep(self, queue: str | None, limit: int) -> int:
+        due = self.ledger.take_due(
+            limit=limit, hold=HOLD_SECONDS, queue=queue, most_bytes=BATCH_BYTES
+        )
         if due:
             self._publish([(id, message) for id, _, _, message in due])
             self.ledger.mark_published([id for id, _, _, _ in due])

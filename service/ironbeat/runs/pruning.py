@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from ironbeat import database
+from ironbeat.runs import throttles
 
 AHEAD_DAYS = 7
 _PREFIX = "run_history_"
@@ -49,6 +50,7 @@ def prune(*, days: int, url: str | None = None) -> dict[str, Any]:
         keys = connection.execute(
             "DELETE FROM ironbeat.idempotency_keys WHERE expires_at < now()"
         ).rowcount
+        connection.execute(throttles.SQL["forget"])
     return {"made": made, "dropped": dropped, "rows": rest, "fires": fires, "keys": keys}
 
 

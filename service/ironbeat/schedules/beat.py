@@ -26,6 +26,7 @@ from ironbeat.runs.leases import Lease
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable
 from ironbeat.runs.outbox import Outbox
+from ironbeat.runs.throttles import Throttles
 from ironbeat.schedules import planner
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ LONGEST_WAIT_SECONDS = 1.0
 # Due schedules are gathered for this long while fires follow each other closely.
 SHORTEST_WAIT_SECONDS = 0.04
 SWEEP_SECONDS = 1.0
+# So long at a time it publishes what waits in the outbox before it looks at the schedules again.
+PUBLISH_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 3600.0
 OUTAGE_PAUSE_SECONDS = 0.5
 
@@ -49,7 +52,9 @@ class Beat:
         self._publish = platform.publish
         self._breaker = platform.submission.breaker
         self._use_broker = platform.settings.use_redis
-        self._outbox = Outbox(self._ledger, self._publish)
+        self._throttles = Throttles(self._ledger)
+        self._outbox = Outbox(self._ledger, self._publish, platform.capacity.room)
+        self._more_to_publish = False
         self._stopping = stopping
         self._queues: dict[str, str] = {}
         self._connection: psycopg.Connection[Any] | None = None
@@ -104,10 +109,12 @@ class Beat:
         if now - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = now
             self._sweep()
+        if now == self._swept_at or self._more_to_publish:
+            self._more_to_publish = self._publish_outbox()
         if now - self._kept_house_at >= HOUSEKEEPING_SECONDS:
             self._kept_house_at = now
             pruning.make_partitions(connection)
-        return fired.taken > 0
+        return fired.taken > 0 or self._more_to_publish
 
     def _hand_over(self, fired: planner.Fired) -> None:
         if not self._use_broker or self._breaker.open:
@@ -126,18 +133,25 @@ class Beat:
         self._ledger.mark_published([id for id, _ in fired.publish])
 
     def _sweep(self) -> None:
+        self._throttles.sweep()
         self._ledger.release_held()
         self._ledger.expire_overdue()
+
+    def _publish_outbox(self) -> bool:
+        """Publish what is due, for a moment; whether more is. A long outbox delays no fire."""
         if not self._use_broker or self._breaker.open:
-            return
+            return False
+        until = time.monotonic() + PUBLISH_SECONDS
         try:
             while self._outbox.sweep() and not self._stopping():
-                pass
+                if time.monotonic() >= until:
+                    return True
         except LedgerUnavailable:
             raise
         except Exception as error:
             self._breaker.trip()
             logger.warning("outbox not published: %s", error)
+        return False
 
     # -- waiting -----------------------------------------------------------------------------------
 
