@@ -132,7 +132,8 @@ def _send(account: Account, reply_to: Mapping[str, Any], attempt: Attempt) -> Se
 def parts_of(text: str, longest_bytes: int) -> list[str]:
     """``text`` in parts of at most so many UTF-8 bytes, cut at line ends or spaces if there are."""
     parts: list[str] = []
-    rest = text.strip()
+    # No store and no channel takes a NUL character or half a surrogate pair.
+    rest = text.replace("\x00", "").encode("utf-8", "replace").decode().strip()
     while len(rest.encode()) > longest_bytes:
         fitting = rest.encode()[:longest_bytes].decode(errors="ignore")
         cut = max(fitting.rfind("\n"), fitting.rfind(" "))

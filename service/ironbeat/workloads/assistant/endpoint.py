@@ -18,6 +18,8 @@ import orjson
 from ironbeat import connection
 from ironbeat.workloads.assistant import delivery, knowledge
 from ironbeat.workloads.assistant.accounts import LLM_KEY, Account
+from ironbeat.workloads.assistant.channels import reading
+from ironbeat.workloads.assistant.incoming import Refusal
 from ironbeat.workloads.assistant.language import say
 from ironbeat.workloads.assistant.store import fetch_all
 from ironbeat.workloads.assistant.tools import ToolResult, ToolUser, registered
@@ -223,10 +225,8 @@ def _outcome(
     if call["name"] not in registered():
         return say("no_such_tool", language, name=call["name"])
     try:
-        parameters = orjson.loads(call["arguments"] or "{}")
-    except orjson.JSONDecodeError:
-        parameters = None
-    if not isinstance(parameters, dict):
+        parameters = reading.json_object((call["arguments"] or "{}").encode("utf-8", "replace"))
+    except Refusal:
         return "The arguments are no JSON object."
     result = call_tool(call["name"], parameters)
     if result is None:

@@ -15,6 +15,8 @@ import orjson
 
 from ironbeat import TaskManager
 from ironbeat.workloads.assistant import delivery
+from ironbeat.workloads.assistant.channels import reading
+from ironbeat.workloads.assistant.incoming import Refusal
 from ironbeat.workloads.assistant.language import say
 from ironbeat.workloads.assistant.responder import Automatic, Responder
 from ironbeat.workloads.assistant.tools import (
@@ -26,8 +28,6 @@ from ironbeat.workloads.assistant.tools import (
     run_tool,
 )
 from ironbeat.workloads.assistant.turns import Message
-
-LONGEST_PARAMETERS = 10_000
 
 Command = Callable[["MessageHandler", Message, str], str]
 
@@ -110,10 +110,8 @@ class MessageHandler:
         if name not in registered():
             return say("no_such_tool", message.language, name=name[:50])
         try:
-            parameters = orjson.loads(text) if text.strip() else {}
-        except orjson.JSONDecodeError:
-            parameters = None
-        if not isinstance(parameters, dict) or len(text) > LONGEST_PARAMETERS:
+            parameters = reading.json_object(text.encode() or b"{}")
+        except Refusal:
             return say("usage", message.language, usage='/run TOOL {"parameter": "value"}')
         return self._told(message, name, parameters)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import math
 import queue
 import threading
 import time
@@ -205,7 +206,7 @@ def run_tool(
             user_id=user.id,
             message_id=message_id,
             run_id=run_id,
-            input=Jsonb(to_jsonable_python(dict(parameters), fallback=str)),
+            input=Jsonb(_storable(to_jsonable_python(dict(parameters), fallback=str))),
         )
     assert row is not None
     result, broken = _checked(found, user, parameters, progress)
@@ -268,7 +269,7 @@ def _limited(found: Tool, user: ToolUser, values: BaseModel, progress: Progress)
 
     def work() -> None:
         try:
-            output = to_jsonable_python(found.function(**arguments))
+            output = _storable(to_jsonable_python(found.function(**arguments)))
             if len(str(output)) > MOST_OUTPUT_CHARACTERS:
                 raise ToolError(f"the result of {found.name} is too large")
             events.put(("output", output))
@@ -289,6 +290,19 @@ def _limited(found: Tool, user: ToolUser, values: BaseModel, progress: Progress)
         if kind == "error":
             raise value
         progress(*value)
+
+
+def _storable(value: Any) -> Any:
+    """A JSON value as PostgreSQL can hold it: no NUL, no half surrogate pairs, no infinity."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    if isinstance(value, dict):
+        return {_storable(str(name)): _storable(each) for name, each in value.items()}
+    return value
 
 
 def _model(name: str, function: Callable[..., Any]) -> tuple[type[BaseModel], bool]:

@@ -221,7 +221,7 @@ class Turn:
         self, message: Message, text: str, state: str, error: str | None, work_seq: int | None
     ) -> Report | None:
         channel = CHANNELS[message.account.channel]
-        parts = delivery.parts_of(text, channel.longest_bytes)
+        parts = delivery.parts_of(text, channel.longest_bytes) or [say("lost", message.language)]
         returned = self.response is not None and self.response.claim(message.id, parts)
         written = False
         try:
