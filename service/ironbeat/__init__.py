@@ -32,6 +32,9 @@ _PUBLIC = {
     "QueueFull": "ironbeat.capacity",
     "report_progress": "ironbeat.dispatch",
     "adopt": "ironbeat.app",
+    "purge_queue": "ironbeat.dispatch.purging",
+    "suite_status": "ironbeat.watch:status",
+    "run_command": "ironbeat.cli:run",
     "create_app": "ironbeat.app",
 }
 

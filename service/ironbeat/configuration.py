@@ -25,9 +25,9 @@ def configure(app: Celery, settings: Settings, found: Sequence[Workload]) -> Non
         ],
         task_default_queue="default",
         task_routes={
-            task: {"queue": queue}
+            task: {"queue": route} if isinstance(route, str) else dict(route)
             for workload in found
-            for task, queue in workload.task_routes.items()
+            for task, route in workload.task_routes.items()
         },
         task_annotations=_time_limits(found),
         task_serializer="json",

@@ -121,7 +121,9 @@ class Workload:
     that loads deterministic sample rows and returns how many of each, or raises ``ValueError``
     saying why it cannot, with nothing changed. ``commands``: a Typer
     application mounted under ``ironbeat NAME``. ``soft_time_limit`` and ``time_limit`` (seconds)
-    replace the platform's for this workload's tasks.
+    replace the platform's for this workload's tasks. ``task_routes``: for a task the name of its
+    queue, or ``{"queue": …, "priority": …}``; the lower priority number goes first, over all queues
+    that a worker consumes.
 
     A workload that needs heavy packages leaves them to an ``extra`` of its package and names in
     ``needs`` the modules that they bring (top-level names, as one imports them). Where one of these
@@ -138,7 +140,7 @@ class Workload:
     router: str | None = None
     sample: str | None = None
     commands: str | None = None
-    task_routes: Mapping[str, str] = field(default_factory=dict)
+    task_routes: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
     soft_time_limit: int | None = None
     time_limit: int | None = None
     extra: str | None = None

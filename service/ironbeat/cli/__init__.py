@@ -9,3 +9,13 @@ def main() -> None:
     from ironbeat.cli.root import app
 
     app(prog_name="ironbeat")
+
+
+def run(*arguments: str) -> None:
+    """Run a command of the program ``ironbeat``, as a workload's own commands may do.
+
+    It ends this process with the command's exit status.
+    """
+    from ironbeat.cli.root import app
+
+    app(list(arguments), prog_name="ironbeat")

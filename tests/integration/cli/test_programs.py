@@ -184,7 +184,6 @@ def test_a_taken_port_is_named_with_the_setting_that_changes_it(
     ("arguments", "told"),
     [
         (["--concurrency", "4"], "WORKER_COUNT"),
-        (["--pool", "eventlet"], "pip install eventlet"),
         (["--pool", "gevent"], "pip install gevent"),
         (["--pool", "fibers"], "threads"),
         (["--concurrency", "0"], "greater than or equal to 1"),
