@@ -214,6 +214,19 @@ class Settings(BaseSettings):
     )
 
     # -- overload
+    worker_spares: int = Field(
+        0, ge=0, description="Workers the scaler may add on a host while work piles up."
+    )
+    scale_up_backlog: Count = Field(
+        10, description="Waiting messages for each worker that call for another one."
+    )
+    scale_up_seconds: float = Field(5.0, gt=0, description="For how long there must be so many.")
+    scale_down_seconds: float = Field(
+        60.0, gt=0, description="How long next to nothing must wait until a spare is stopped."
+    )
+    stall_seconds: Seconds = Field(
+        60, description="After so many seconds without a sign of life the watchdog ends a process."
+    )
     queue_limits: str = Field(
         "", description="Waiting runs a queue may hold: `default=100000,mail=5000`; 0: any number."
     )
@@ -250,6 +263,11 @@ class Settings(BaseSettings):
     history_days: Count = Field(30, description="Days that ended runs are kept.")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def boxes(self) -> Path:
+        """Where the processes of this host leave their black boxes."""
+        return self.state_dir / "processes"
 
     @property
     def stop_seconds(self) -> int:

@@ -36,6 +36,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "IRONBEAT_PID_DIR": str(directory / "programs"),
         "IRONBEAT_LOG_DIR": str(directory),
         "IRONBEAT_WORKER_PROCESSES": "3",
+        "IRONBEAT_WORKER_SPARES": "2",
         "IRONBEAT_STOP_SECONDS": str(settings.stop_seconds),
         "IRONBEAT_AUTOSTART": "true",
         "IRONBEAT_LOCAL_PROGRAMS": "local/postgres.conf local/redis.conf",
@@ -71,7 +72,10 @@ def test_the_programs_have_the_names_that_others_use(read: ServerOptions) -> Non
         "postgres": ["postgres"],
         "redis": ["redis"],
         "beat": ["beat"],
+        "watchdog": ["watchdog"],
         "worker": ["worker_00", "worker_01", "worker_02"],
+        "spare": ["worker_03", "worker_04"],
+        "scaler": ["scaler"],
         "flower": ["flower"],
         "api": ["api"],
     }
@@ -79,18 +83,20 @@ def test_the_programs_have_the_names_that_others_use(read: ServerOptions) -> Non
 
 def test_the_stores_start_first_and_stop_last(read: ServerOptions) -> None:
     ordered = [group.name for group in sorted(read.process_group_configs)]
-    assert ordered == ["postgres", "redis", "beat", "worker", "flower", "api"]
+    assert ordered == [
+        *("postgres", "redis", "beat", "watchdog", "worker", "spare", "scaler", "flower", "api")
+    ]
 
 
 def test_the_stopping_ladder(processes: dict[str, Any]) -> None:
     settings = Settings()
-    worker = processes["worker_00"]
-    assert (
-        settings.task_soft_time_limit
-        < settings.task_time_limit
-        <= settings.drain_seconds
-        < worker.stopwaitsecs
-    )
+    for name in ("worker_00", "worker_03"):
+        assert (
+            settings.task_soft_time_limit
+            < settings.task_time_limit
+            <= settings.drain_seconds
+            < processes[name].stopwaitsecs
+        )
     assert processes["api"].stopwaitsecs > settings.api_timeout
 
 
@@ -134,7 +140,7 @@ def test_each_program_of_ours_has_a_pidfile_of_its_own(
         if words[0].endswith("/ironbeat"):
             pidfiles.append(words[words.index("--pidfile") + 1])
             assert pidfiles[-1] == f"{places['IRONBEAT_PID_DIR']}/{name}.pid"
-    assert len(set(pidfiles)) == len(pidfiles) == 6
+    assert len(set(pidfiles)) == len(pidfiles) == 10
 
 
 def test_the_programs_run_as_the_user_given(processes: dict[str, Any]) -> None:
@@ -176,3 +182,16 @@ def test_every_name_used_is_explained(places: dict[str, str]) -> None:
 
 def test_no_name_of_a_place_counts_as_a_mistyped_setting(places: dict[str, str]) -> None:
     assert unknown_names(places) == {}
+
+
+def test_spares_are_the_scaler_s_to_start(processes: dict[str, Any]) -> None:
+    for name, process in processes.items():
+        assert process.autostart is (name not in ("worker_03", "worker_04")), name
+
+
+def test_there_need_be_no_spares(places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRONBEAT_WORKER_SPARES", "0")
+    options = ServerOptions()
+    options.realize(["-c", str(ROOT / "supervisor" / "supervisord.conf")])
+    [spare] = [group for group in options.process_group_configs if group.name == "spare"]
+    assert spare.process_configs == []

@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "beat": ("programs", PROGRAMS),
     "flower": ("programs", PROGRAMS),
     "api": ("programs", PROGRAMS),
+    "watchdog": ("wardens", PROGRAMS),
+    "scaler": ("wardens", PROGRAMS),
     "settings": ("settings", INSTALLATION),
     "db": ("database", INSTALLATION),
     "workloads": ("workloads", INSTALLATION),

@@ -32,8 +32,6 @@ from ironbeat.runs.throttles import Throttles
 
 logger = logging.getLogger(__name__)
 
-# Below the state directory: where the processes of a host leave their black boxes.
-BOXES = "processes"
 PULSE_SECONDS = 1.0
 
 
@@ -50,7 +48,7 @@ class Membership(bootsteps.StartStopStep):
         self._process = psutil.Process()
         # Dead workers whose deliveries have still to be put back: lease and name.
         self._bereft: dict[str, str] = {}
-        self.boxes = settings.state_dir / BOXES
+        self.boxes = settings.boxes
         self.lease = Lease(
             "worker",
             worker.hostname,

@@ -11,7 +11,7 @@ from pathlib import Path
 from ironbeat.local.bringing import NotHealthy, down, shown_path, status, up
 from ironbeat.local.installation import Installation, InstallationError
 from ironbeat.local.progress import Progress
-from ironbeat.local.supervised import SupervisorError
+from ironbeat.local.supervised import SPARE, SupervisorError
 from ironbeat.settings import Settings, SettingsError
 
 FAILED = 1
@@ -78,7 +78,7 @@ def _show_status(installation: Installation) -> int:
         print(f"{each.name:<12} {each.state:<9} {since:<28} {shown_path(each.logfile)}")
     settings = installation.activate()
     print(f"\n{_addresses(installation, settings)}")
-    return 0 if all(each.running for each in processes) else FAILED
+    return 0 if all(each.running or each.group == SPARE for each in processes) else FAILED
 
 
 def _addresses(installation: Installation, settings: Settings) -> str:

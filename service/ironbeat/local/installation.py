@@ -154,6 +154,7 @@ class Installation:
             "IRONBEAT_PID_DIR": str(settings.run_dir),
             "IRONBEAT_LOG_DIR": str(settings.log_dir),
             "IRONBEAT_WORKER_PROCESSES": str(workers),
+            "IRONBEAT_WORKER_SPARES": str(settings.worker_spares),
             "IRONBEAT_STOP_SECONDS": str(settings.stop_seconds),
             # The tables come first.
             "IRONBEAT_AUTOSTART": "false",

@@ -17,6 +17,9 @@ from typing import Any
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
+# Its processes are the scaler's to start.
+SPARE = "spare"
+
 START_SECONDS = 15.0
 ORPHAN_SECONDS = 10.0
 
@@ -105,6 +108,8 @@ class Supervisor:
         """Start what does not run, without waiting for it; a process that was given up, too."""
         for process in self.processes():
             if groups is not None and process.group not in groups:
+                continue
+            if groups is None and process.group == SPARE:
                 continue
             if process.state in ("STOPPED", "EXITED", "FATAL", "BACKOFF", "UNKNOWN"):
                 # Between asking and starting, it may have started itself.

@@ -94,7 +94,7 @@ class Report:
 
 
 class BlackBox:
-    """The writing side: one for a process; a forked child begins one of its own.
+    """The writing side: one for a process; a forked child begins one of its own, kind ``child``.
 
     ``mask`` is applied to lines of the log before they are kept.
     """
@@ -110,7 +110,7 @@ class BlackBox:
     ) -> None:
         self._directory = directory
         self._lease = lease
-        self._kind = kind
+        self._kind = self._own_kind = kind
         self._name = name
         self._mask = mask
         self._lock = threading.Lock()
@@ -204,6 +204,8 @@ class BlackBox:
         with self._lock:
             if self._pid == os.getpid():
                 return
+            if self._pid:
+                self._own_kind = "child"
             self._pid = os.getpid()
             self._free = list(range(SLOTS))
             try:
@@ -232,7 +234,7 @@ class BlackBox:
             now,
             now,
             0.0,
-            self._kind.encode()[:16],
+            self._own_kind.encode()[:16],
             self._name.encode()[:NAME_BYTES],
         )
         return made

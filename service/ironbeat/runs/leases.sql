@@ -58,7 +58,7 @@ RETURNING r.id, crashes, d.suspect
 -- testify: a neighbour has seen this process dead, and says what it was doing
 UPDATE ironbeat.leases SET expires_at = least(expires_at, clock_timestamp() - interval '1 millisecond'),
     info = info || jsonb_build_object('testimony', %(testimony)s::jsonb)
-WHERE id = %(id)s AND expires_at > clock_timestamp()
+WHERE id = %(id)s
 
 -- vouch: a neighbour has seen that these processes live, though none of their threads can say so
 UPDATE ironbeat.leases SET renewed_at = clock_timestamp(),

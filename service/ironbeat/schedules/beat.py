@@ -22,6 +22,7 @@ import psycopg
 
 from ironbeat import database
 from ironbeat.runs import pruning
+from ironbeat.runs.blackbox import BlackBox
 from ironbeat.runs.leases import Lease
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable
@@ -73,6 +74,7 @@ class Beat:
             lease_seconds=platform.settings.lease_seconds,
             renew_seconds=platform.settings.lease_renew_seconds,
         )
+        self._box = BlackBox(platform.settings.boxes, self.lease.id, "beat", self.lease.holder.name)
 
     # -- one tick ----------------------------------------------------------------------------------
 
@@ -84,10 +86,13 @@ class Beat:
         try:
             connection = self._connect()
             busy = self._work(connection)
+            self._box.tick()
+            self._box.waiting(False)
             self._ticked_at = datetime.now(UTC)
             self._wait(connection, SHORTEST_WAIT_SECONDS if busy else None)
         except (psycopg.Error, LedgerUnavailable, OSError) as error:
             logger.warning("beat cannot reach PostgreSQL, it catches up by policy: %s", error)
+            self._box.waiting(True)
             self._disconnect()
             self._sleep(OUTAGE_PAUSE_SECONDS)
 
@@ -200,6 +205,7 @@ class Beat:
 
     def close(self) -> None:
         """Give the lease back and close the connection."""
+        self._box.close()
         self.lease.stop()
         self._disconnect()
 

@@ -91,7 +91,7 @@ def deaf(seconds, name=""):
     note("deaf-end", name)
 
 
-@app.task(time_limit=2, soft_time_limit=1)
+@app.task(time_limit=2)
 def deaf_for_ever():
     note("deaf_for_ever")
     ctypes.PyDLL(None).sleep(600)

@@ -1,0 +1,1 @@
+"""What looks after the processes of one host: the watchdog, and the scaler of its workers."""
