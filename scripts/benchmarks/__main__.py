@@ -11,6 +11,7 @@ from benchmarks import (
     analytics,
     beat,
     marketplace,
+    overload,
     recovery,
     soak,
     submission,
@@ -44,6 +45,11 @@ BENCHMARKS: dict[str, tuple[ModuleType, tuple[str, ...], str]] = {
         analytics,
         ("kmeans", "minibatch-kmeans", "dbscan", "hdbscan", "agglomerative"),
         "chat messages embedded and clustered end to end, and again with 1 % news",
+    ),
+    "overload": (
+        overload,
+        (),
+        "a million runs in one go: memory, beat's lateness, health, and that none is lost",
     ),
     "submit": (submission, ("celery",), "tasks handed over by one process, committed"),
 }

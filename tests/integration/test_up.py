@@ -257,6 +257,8 @@ def test_what_a_killed_supervisord_leaves_behind_is_stopped(clone: Clone, first:
         "worker_01",
         "flower",
         "api",
+        "watchdog",
+        "scaler",
     }
     # As `up` does before it starts their successors.
     done = clone.up("--down")

@@ -39,6 +39,11 @@ def lasting(number: int, sent_ns: int, seconds: float) -> None:
     time.sleep(seconds)
 
 
+@shared_task(name="bench.load", ignore_result=True)
+def load(number: int, payload: str = "") -> None:
+    """One of very many: leaves no note."""
+
+
 @shared_task(name="bench.fire")
 def fire(number: int) -> None:
     """What schedules run."""
@@ -87,6 +92,14 @@ def submit_many(count: int) -> None:
     from ironbeat.dispatch.manager import Submit, TaskManager
 
     TaskManager().submit_many(Submit("bench.nothing", [number, 0]) for number in range(count))
+
+
+def submit_large(count: int, size: int) -> None:
+    """Submit durably from a generator, each with an argument of ``size`` characters."""
+    from ironbeat.dispatch.manager import Submit, TaskManager
+
+    payload = "x" * size
+    TaskManager().submit_many(Submit("bench.load", [number, payload]) for number in range(count))
 
 
 def settled() -> None:

@@ -19,7 +19,7 @@ from ironbeat.embedded.account import account_for, servers_directory
 from ironbeat.embedded.temporary import answers, pongs
 from ironbeat.local.installation import Installation, InstallationError
 from ironbeat.local.progress import Progress
-from ironbeat.local.supervised import Process, Supervisor, reachable
+from ironbeat.local.supervised import SPARE, Process, Supervisor, reachable
 from ironbeat.migrations import first_revisions
 from ironbeat.settings import Settings
 from ironbeat.workload import discover, switched_off
@@ -280,7 +280,7 @@ def _wait_until_healthy(settings: Settings, supervisor: Supervisor, progress: Pr
     deadline = time.monotonic() + HEALTHY_SECONDS
     attempts = _Attempts()
     while True:
-        processes = supervisor.processes()
+        processes = [each for each in supervisor.processes() if each.group != SPARE]
         health = _health(settings)
         missing = _missing(settings, processes, health)
         if not missing:
