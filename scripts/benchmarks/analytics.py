@@ -17,7 +17,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -93,10 +92,8 @@ def _run(found: Servers, arguments: argparse.Namespace, messages: int) -> dict[s
     """Load messages up to a number, embed and classify what is new; the cost of each stage."""
     database = _database(found)
     loading = _part(found, "load", str(messages))
-    started = time.monotonic()
     parts = [_start(found, "embed") for _ in range(arguments.processes)]
     embedding = [_ended(part) for part in parts]
-    embed_s = time.monotonic() - started
     index = _part(found, "index")
     classifying = _part(found, "classify")
     with psycopg.connect(database) as connection:
@@ -105,7 +102,7 @@ def _run(found: Servers, arguments: argparse.Namespace, messages: int) -> dict[s
             " WHERE c.relname LIKE 'chat_message_embeddings_1024_m%hnsw'"
         ).fetchone()
     stages = {
-        "embed": embed_s,
+        "embed": max(each["embedding"] for each in embedding),
         "index": index["seconds"],
         **classifying["seconds"],
     }
@@ -115,6 +112,9 @@ def _run(found: Servers, arguments: argparse.Namespace, messages: int) -> dict[s
         "computed": sum(each["computed"] for each in embedding),
         "stages": stages,
         "total_s": sum(stages.values()),
+        "loading_s": max(each["loading"] for each in embedding),
+        "embed_cpu_s": sum(each["cpu_s"] for each in embedding),
+        "classify_cpu_s": classifying["cpu"],
         "rss_mb": max(each["rss_mb"] for each in [*embedding, index, classifying]),
         "index_mb": float(row[0]) if row else 0.0,
         "texts": classifying["texts"],
@@ -211,6 +211,10 @@ def _show(
             f"through the model ({first['computed'] / first['stages']['embed']:.0f}/s); "
             f"{first['groups']:,} groups, {first['noise']:,} noise; largest process "
             f"{first['rss_mb']:.0f} MB; index {first['index_mb']:.0f} MB",
+            f"loading the model, once a process, not counted: {first['loading_s']:.1f} s; CPU of "
+            f"the first run: embedding {first['embed_cpu_s']:.0f} s, classifying "
+            f"{first['classify_cpu_s']:.0f} s; of the second: {second['embed_cpu_s']:.1f} s with "
+            f"loading, {second['classify_cpu_s']:.1f} s",
             f"second run: {second['embedded']:,} messages, {second['computed']:,} computed; "
             f"from scratch: {second['from_scratch']}; largest process {second['rss_mb']:.0f} MB",
         ],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
 
 from conftest import Chats
+from ironbeat.settings import get_settings
 from ironbeat.workloads.analytics import embedder, sample, vectors
 from ironbeat.workloads.analytics.database import transaction
 from ironbeat.workloads.analytics.tasks import rebuild_chat_vectors
@@ -267,6 +269,54 @@ def _models() -> list[vectors.Model]:
         return vectors.models(cursor)
 
 
-def test_a_directory_without_a_model_is_told(tmp_path) -> None:
+def test_a_directory_without_a_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(embedder.ModelUnusable, match="no sentence-transformers model is there"):
         embedder.TransformerEmbedder(tmp_path)
+
+
+def test_any_sentence_transformers_model_serves_from_its_directory(
+    chats: Chats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real library on a model made here: tiny and untrained, but whole."""
+    sentence_transformers = pytest.importorskip(
+        "sentence_transformers", reason="the extra [models] (PyTorch) is not installed"
+    )
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"怎么重设密码我要退货howdoiret", "pay"]
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "vocab.txt").write_text("\n".join(dict.fromkeys(words)), encoding="utf-8")
+    transformers.BertTokenizer(str(raw / "vocab.txt")).save_pretrained(raw)
+    transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=len(set(words)),
+            hidden_size=1024,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            intermediate_size=64,
+        )
+    ).save_pretrained(raw)
+    models = sentence_transformers.models
+    word = models.Transformer(str(raw))
+    directory = tmp_path / "tiny-1024"
+    made = sentence_transformers.SentenceTransformer(modules=[word, models.Pooling(1024)])
+    made.save(str(directory))
+
+    monkeypatch.setenv("IRONBEAT_ANALYTICS_MODEL", str(directory))
+    get_settings.cache_clear()
+    chats.say(*QUESTIONS)
+    result = rebuild(min_length=1)
+    assert (result["embedded"], result["model"]) == (4, "tiny-1024")
+    (row,) = chats.run("SELECT name, dimensions, state, location FROM analytics.embedding_models")
+    assert row == ("tiny-1024", 1024, "serving", str(directory))
+    lengths = chats.run(
+        "SELECT l2_norm(embedding::vector) FROM analytics.chat_message_embeddings_1024"
+    )
+    assert np.allclose(lengths, 1, atol=2e-3)
+    assert vectors.similar(QUESTIONS[0], number=1)[0]["similarity"] == pytest.approx(1, abs=0.01)
+    # Back to the built-in one: the other's vectors serve until its own are there.
+    monkeypatch.delenv("IRONBEAT_ANALYTICS_MODEL")
+    get_settings.cache_clear()
+    assert rebuild(min_length=1)["remaining"] == 0
+    assert [model.name for model in _models()] == [embedder.BUILT_IN]
+    get_settings.cache_clear()

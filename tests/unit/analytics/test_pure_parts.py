@@ -88,7 +88,11 @@ def test_the_representative_is_near_the_middle_asked_often_and_short() -> None:
 # -- labels
 
 
-def test_a_label_is_the_question_without_its_greeting() -> None:
+def test_a_label_is_the_question_without_its_courtesies() -> None:
+    assert labels.label("嗨，忘記密碼了怎麼辦，多謝！") == "忘記密碼了怎麼辦"
+    assert labels.label("How do I pay?? thanks a lot") == "How do I pay??"
+    assert labels.label("Thank you") == "Thank you"
+    assert labels.label("this is urgent please help me asap!!") == "this is urgent please help me"
     assert labels.label("Hi there! How do I pay?") == "How do I pay?"
     assert labels.label("你好，怎麼付款") == "怎麼付款"
     assert labels.label("你好") == "你好"

@@ -32,6 +32,13 @@ _GREETING = re.compile(
     )+""",
     re.IGNORECASE | re.VERBOSE,
 )
+_CLOSING = re.compile(
+    r"""(?:[\s,，.!！~～…]*(?:
+      謝謝您?|谢谢您?|感謝您?|感谢您?|多謝|多谢|麻煩了|麻烦了|拜託|拜托|急|在線等|在线等
+    | (?:many\s)?thanks(?:\sa\slot)?|thank\syou|please(?:\shelp)?|asap|cheers|tia
+    ))+[\s,，.!！~～…]*$|[\s!！~～…]+$""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _HAN = re.compile(r"[㐀-鿿]+")
 
 # What nearly every question has, and what says nothing alone.
@@ -113,9 +120,9 @@ def _best(
 
 
 def label(representative: str, longest: int = LONGEST_LABEL) -> str:
-    """The label made of a group's representative question: without its greeting, and short."""
+    """The label made of a group's representative question, without its courtesies, and short."""
     text = representative.strip()
-    bare = _GREETING.sub("", text, count=1)
-    # A greeting alone is what some ask.
+    bare = _CLOSING.sub("", _GREETING.sub("", text, count=1), count=1)
+    # A greeting alone is what some say.
     text = bare if len(bare) >= 4 else text
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

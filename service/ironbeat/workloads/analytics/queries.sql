@@ -109,10 +109,6 @@ LEFT JOIN analytics.question_groups AS g ON g.id = q.group_id
 ORDER BY t.distance, t.id
 LIMIT %(number)s
 
--- any_vector: some vector of a model, as text
-SELECT embedding::text AS vector FROM analytics.chat_message_embeddings_1024
-WHERE model_id = %(model)s LIMIT 1
-
 -- clustering: how a role's texts were last grouped from scratch
 SELECT model_id, method, distance, means, texts, made_at FROM analytics.clusterings
 WHERE role = %(role)s

@@ -24,7 +24,6 @@ from ironbeat import connection
 from ironbeat.workloads.analytics import rows as binary
 from ironbeat.workloads.analytics.database import (
     Cursor,
-    first,
     one,
     rows,
     sql,
@@ -308,23 +307,3 @@ def similar(text: str, *, role: str = "user", number: int = 10) -> list[dict[str
         return rows(
             cursor, "similar", model=model.id, vector=vector, role=role, number=number, reach=reach
         )
-
-
-def touch_index() -> str | None:
-    """Read the index once, as a search does; the serving model's name."""
-    with transaction() as cursor:
-        model = serving(cursor)
-        if model is None:
-            return None
-        found = first(cursor, "any_vector", model=model.id)
-        if found:
-            rows(
-                cursor,
-                "similar",
-                model=model.id,
-                vector=found["vector"],
-                role="user",
-                number=5,
-                reach=50,
-            )
-    return f"{model.name} {model.version}"

@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -18,8 +19,8 @@ from celery import signals
 from celery.worker.control import control_command
 
 from ironbeat.workloads.analytics.database import one, transaction, written
-from ironbeat.workloads.analytics.embedder import configured
-from ironbeat.workloads.analytics.vectors import touch_index
+from ironbeat.workloads.analytics.embedder import ModelUnusable, configured
+from ironbeat.workloads.analytics.vectors import similar
 
 log = structlog.get_logger()
 
@@ -41,9 +42,11 @@ def warm(process: str) -> dict[str, Any]:
     started = time.monotonic()
     with _once:
         embedder = configured()
-        for _ in range(3):
-            embedder.embed(_REHEARSAL)
-        touch_index()
+        embedder.embed(_REHEARSAL)
+        # While one model takes over from another, there may be nothing to search with yet.
+        with suppress(ModelUnusable):
+            for text in _REHEARSAL:
+                similar(text)
     seconds = round(time.monotonic() - started, 3)
     with transaction() as cursor:
         written(
