@@ -69,6 +69,13 @@ def test_a_channel_that_gives_no_token(assistant: Assistant, apps: dict[str, App
     ]
     tokens.current(account)
     assert assistant.rows("SELECT failures, last_error FROM assistant.access_tokens") == [(0, None)]
+    # One that is about to end serves as long as it holds.
+    apis.secrets["wecom"] = "another"
+    assistant.rows("UPDATE assistant.access_tokens SET expires_at = now() + interval '2 minutes'")
+    try:
+        assert tokens.current(account)[0] == f"wecom-{apis.tokens_issued['wecom']}"
+    finally:
+        del apis.secrets["wecom"]
 
 
 def test_a_refresher_that_died_is_replaced(assistant: Assistant, apps: dict[str, App]) -> None:

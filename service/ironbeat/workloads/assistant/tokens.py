@@ -37,11 +37,20 @@ def current(account: Account, *, not_version: int | None = None) -> tuple[str, i
     while True:
         with connection() as opened:
             row = fetch(opened, "token", account_id=account.id)
+        held = None
         if row is not None and row["token"] and row["version"] != not_version:
             holds, lifetime = float(row["holds_for"]), float(row["lifetime_seconds"])
-            if holds > LEAST_SECONDS and (row["refreshing"] or holds > _due_at(lifetime)):
-                return decrypt(row["token"]), row["version"]
-        found = refresh(account, bad_version=not_version)
+            if holds > LEAST_SECONDS:
+                held = decrypt(row["token"]), row["version"]
+                if row["refreshing"] or holds > _due_at(lifetime):
+                    return held
+        try:
+            found = refresh(account, bad_version=not_version)
+        except Undelivered:
+            # What is about to end has not ended.
+            if held is None:
+                raise
+            return held
         if found is not None:
             return found
         if time.monotonic() > deadline:
