@@ -84,6 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="async requests/s (200)")
     parser.add_argument("--slow-rate", type=float, default=10.0, help="with the 2 s tool (10)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each row (20)")
+    parser.add_argument(
+        "--only", type=int, choices=(1, 2, 3, 4), help="one row instead of all four"
+    )
     parser.add_argument("--api-workers", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--slow-workers", type=int, default=4, help="async with the 2 s tool")
@@ -91,19 +94,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, peers: Sequence[str]) -> int:
     """Measure and print."""
-    cases = (
+    cases: Sequence[Case] = (
         Case(True, "/stock TPE-1", arguments.rate),
         Case(False, "/stock TPE-1", arguments.rate / 4),
         Case(True, "/run wait", arguments.slow_rate / 5),
         Case(False, "/run wait", arguments.slow_rate),
     )
+    if arguments.only:
+        cases = cases[arguments.only - 1 : arguments.only]
     results: dict[str, Figures] = {}
     with servers(["assistant"]) as found:
         for case in cases:
             report.say(case.name)
             results[case.name] = _measure(found, case, arguments)
     report.show(
-        f"chat webhooks, {arguments.seconds:g} s each, {os.cpu_count()} cores",
+        f"chat webhooks, {arguments.seconds:g} s each, {os.cpu_count()} cores, load {_load()}",
         results,
         COLUMNS,
         as_json=arguments.json,
@@ -166,6 +171,11 @@ def _measure(found: Servers, case: Case, arguments: argparse.Namespace) -> Figur
     finally:
         database.dispose()
         found.drop_database(url)
+
+
+def _load() -> str:
+    """How many processes wanted a core in the last minute: others' work spoils the figures."""
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 def _worker() -> list[str]:

@@ -275,7 +275,7 @@ VALUES (%(tool)s, %(user_id)s, %(message_id)s, %(run_id)s, %(input)s) RETURNING 
 -- end_tool_run: what came of it
 UPDATE assistant.tool_runs
 SET state = %(state)s, output = %(output)s, error = %(error)s, duration_ms = %(duration_ms)s
-WHERE id = %(id)s
+WHERE id = %(id)s RETURNING id
 
 -- grant: let a user do something
 UPDATE assistant.users

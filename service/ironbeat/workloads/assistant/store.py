@@ -23,6 +23,18 @@ def fetch(connection: Connection, name: str, **parameters: Any) -> DictRow | Non
         return cursor.execute(sql(name), parameters).fetchone()
 
 
+def note(connection: Connection, name: str, **parameters: Any) -> DictRow | None:
+    """As :func:`fetch`, for what may be lost with the server: its commit is not waited for."""
+    with (
+        connection.transaction(),
+        connection.pipeline(),
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        connection.execute(sql("unhurried"))
+        cursor.execute(sql(name), parameters)
+        return cursor.fetchone()
+
+
 def fetch_all(connection: Connection, name: str, **parameters: Any) -> list[DictRow]:
     """All rows that a query answers with; none of one that answers with nothing."""
     with connection.cursor(row_factory=dict_row) as cursor:

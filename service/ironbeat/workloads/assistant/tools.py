@@ -36,7 +36,7 @@ from pydantic_core import to_jsonable_python
 
 from ironbeat import connection
 from ironbeat.workloads.assistant.language import say
-from ironbeat.workloads.assistant.store import fetch, fetch_all
+from ironbeat.workloads.assistant.store import note
 
 log = structlog.get_logger()
 logger = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ def run_tool(
         raise LookupError(f"there is no tool {name!r}")
     started = time.monotonic()
     with connection() as opened:
-        row = fetch(
+        row = note(
             opened,
             "begin_tool_run",
             tool=name,
@@ -212,7 +212,7 @@ def run_tool(
     result, broken = _checked(found, user, parameters, progress)
     milliseconds = int((time.monotonic() - started) * 1000)
     with connection() as opened:
-        fetch_all(
+        note(
             opened,
             "end_tool_run",
             id=row["id"],
