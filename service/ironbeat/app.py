@@ -22,10 +22,11 @@ from ironbeat import housekeeping
 from ironbeat import workload as workloads
 from ironbeat.configuration import bounded, configure
 from ironbeat.context import Context
-from ironbeat.execution import sealing, transport
+from ironbeat.execution import ledger_transport, sealing, transport
 from ironbeat.execution.attempt import guarded, retrying
 from ironbeat.execution.leaving import farewells
 from ironbeat.execution.messages import REQUEST
+from ironbeat.execution.results import LedgerBackend
 from ironbeat.observability import logs, sentry
 from ironbeat.schedules.monitored import monitored
 from ironbeat.settings import Settings, get_settings
@@ -85,8 +86,16 @@ class Platform(Celery):
         finally:
             SENDING.reset(token)
 
+    def connection_for_read(self, url: str | None = None, *args: Any, **options: Any) -> Any:
+        """As Celery's; to the ledger where there is no broker, whatever the environment names."""
+        return super().connection_for_read(url or self._ledger_url(), *args, **options)
+
+    def _ledger_url(self) -> str | None:
+        return None if self.ironbeat.settings.use_redis else ledger_transport.URL
+
     def connection_for_write(self, url: str | None = None, *args: Any, **options: Any) -> Any:
         """As Celery's, but no wait on a broker that hangs or refuses is longer than a setting."""
+        url = url or self._ledger_url()
         limits = bounded(self.ironbeat.settings.broker_timeout_seconds)
         options["transport_options"] = limits | (options.get("transport_options") or {})
         return super().connection_for_write(url, *args, **options)
@@ -105,6 +114,9 @@ class Platform(Celery):
         return registered
 
     def _get_backend(self) -> Any:
+        if not self.ironbeat.settings.use_redis:
+            # The environment's name for it would win over the configuration.
+            return LedgerBackend(app=self)
         backend = super()._get_backend()
         # Subscribing to a result at submission costs a round trip and hangs with the backend;
         # whoever waits for the result subscribes then, and reads the state first.

@@ -68,7 +68,7 @@ def configure(app: Celery, settings: Settings, found: Sequence[Workload]) -> Non
             "interval_max": 0.2,
         },
         redis_socket_connect_timeout=settings.broker_timeout_seconds,
-        redis_socket_timeout=5,
+        redis_socket_timeout=settings.broker_timeout_seconds,
         redis_backend_health_check_interval=10,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,

@@ -8,8 +8,9 @@ from typing import Any
 from celery import Celery
 
 from ironbeat.capacity import Capacity, Marks
-from ironbeat.execution import bootsteps, publishing, redis_results
+from ironbeat.execution import bootsteps, publishing, results
 from ironbeat.execution.membership import Membership
+from ironbeat.execution.task_scheduler import BrokerProbe, Fallback, TaskScheduler
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
 from ironbeat.runs.recorder import Recorder
@@ -30,6 +31,8 @@ class Context:
         url = settings.database_url.get_secret_value()
         self.ledger = Ledger(url, lease_seconds=settings.lease_seconds)
         self.recorder = Recorder(self.ledger)
+        #: What is done when PostgreSQL has returned, by its kind.
+        self.postponed = {results.CHORD_PART: lambda part: app.backend.count_part(part)}
         self._workload_of: dict[str, str] = {}
         self.capacity = Capacity(
             _caps(settings, found),
@@ -44,14 +47,25 @@ class Context:
             capacity=self.capacity,
             use_broker=settings.use_redis,
         )
-        app.loader.override_backends = redis_results.BACKENDS | app.loader.override_backends
+        app.loader.override_backends = results.BACKENDS | app.loader.override_backends
         app.events.dispatcher_cls = DISPATCHER
-        app.steps["worker"].add(Membership)
+        app.steps["worker"].update({Membership, Fallback})
         bootsteps.install(app)
 
     def _broker(self) -> Any:
         """A client of the broker, whose waits are bounded."""
         return self.app.connection_for_write().default_channel.client
+
+    def watch_broker(self) -> None:
+        """Keep this process from waiting for a broker that is gone: ask it on a thread of its own.
+
+        For programs that publish all the time. A worker has its
+        :class:`~ironbeat.execution.task_scheduler.TaskScheduler` anyway.
+        """
+        if self.settings.use_redis and self.app.connection_for_write().transport.driver_type == (
+            "redis"
+        ):
+            TaskScheduler(BrokerProbe(self.app), self.submission.breaker).start()
 
     def workload_of(self, task: str) -> str:
         """The name of the workload that a task belongs to; empty for anybody else's."""

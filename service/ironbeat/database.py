@@ -8,7 +8,9 @@ and an idle transaction all end by themselves.
 from __future__ import annotations
 
 import os
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -126,6 +128,61 @@ def connection(url: str | None = None) -> Iterator[psycopg.Connection[Any]]:
         if pooled.is_valid and not raw.closed:
             raw.autocommit = False
         pooled.close()
+
+
+class _Deadlines:
+    """Cuts off connections whose block took too long, with one thread for all of a process."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._lock = threading.Lock()
+        self._open: dict[int, tuple[float, psycopg.Connection[Any]]] = {}
+
+    def add(self, connection: psycopg.Connection[Any], seconds: float) -> None:
+        if self._pid != os.getpid():
+            # The thread did not survive the fork, and its lock may not have been free.
+            self._pid, self._lock, self._open = os.getpid(), threading.Lock(), {}
+            threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+        with self._lock:
+            self._open[id(connection)] = (time.monotonic() + seconds, connection)
+
+    def remove(self, connection: psycopg.Connection[Any]) -> None:
+        with self._lock:
+            self._open.pop(id(connection), None)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(0.5)
+            now = time.monotonic()
+            with self._lock:
+                late = [key for key, (until, _) in self._open.items() if until < now]
+                for key in late:
+                    _, connection = self._open.pop(key)
+                    if not connection.closed:
+                        _shut(connection.fileno())
+
+
+_deadlines = _Deadlines()
+
+
+@contextmanager
+def deadline(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """Cut ``connection`` off when the block has not ended within ``seconds``, or little more.
+
+    A server that is stopped but not closed would let it wait for ever, and no time-out of the
+    server's ends that. The call that waits then raises :class:`psycopg.OperationalError`.
+    """
+    _deadlines.add(connection, seconds)
+    try:
+        yield
+    finally:
+        _deadlines.remove(connection)
+
+
+def _shut(descriptor: int) -> None:
+    # A duplicate, because closing a socket object closes its descriptor, which libpq owns.
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -165,6 +165,12 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path("var"), description="Data, sockets, logs of this installation.")
     run_dir: Path = Field(Path(), description="Pidfiles and sockets; default state_dir/run.")
     log_dir: Path = Field(Path(), description="Log files; default state_dir/log.")
+    spool_dir: Path = Field(
+        Path(), description="Outcomes kept while PostgreSQL is away; default state_dir/spool."
+    )
+    spool_max_mb: Count = Field(
+        64, description="A worker spools at most so much; then it holds acknowledgements back."
+    )
     env_file: Path | None = Field(None, description="The file these settings were read from.")
 
     # -- secrets
@@ -310,6 +316,7 @@ class Settings(BaseSettings):
         state_dir = Path(given.get("state_dir") or "var")
         derived.setdefault("run_dir", state_dir / "run")
         derived.setdefault("log_dir", state_dir / "log")
+        derived.setdefault("spool_dir", state_dir / "spool")
         derived.setdefault("drain_seconds", given.get("task_time_limit", 900))
         return derived
 
@@ -667,6 +674,7 @@ def _derived_origin(settings: Settings, name: str) -> str | None:
         "result_backend": ("redis_url", "broker_url", "redis_host", "redis_db_backend"),
         "run_dir": ("state_dir",),
         "log_dir": ("state_dir",),
+        "spool_dir": ("state_dir",),
         "drain_seconds": ("task_time_limit",),
     }.get(name, ())
     for source in sources:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from celery._state import get_current_task
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.utils.json import dumps as kombu_dumps
 from redis.exceptions import RedisError
 
@@ -34,7 +35,12 @@ from ironbeat.runs.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
-BROKER_ERRORS: tuple[type[BaseException], ...] = (OperationalError, RedisError, OSError)
+BROKER_ERRORS: tuple[type[BaseException], ...] = (
+    OperationalError,
+    BatchPublishError,
+    RedisError,
+    OSError,
+)
 
 # The submitter publishes at once; only if it died does the outbox, after this long.
 GRACE_SECONDS = 3.0
@@ -77,9 +83,10 @@ class Breaker:
         """Whether the broker was found dead just now."""
         return time.monotonic() < self._until
 
-    def trip(self) -> None:
-        """The broker did not take a message."""
-        self._until = time.monotonic() + self._pause
+    def trip(self, seconds: float | None = None) -> None:
+        """The broker did not take a message, or is known to be gone for ``seconds`` more."""
+        until = time.monotonic() + (self._pause if seconds is None else seconds)
+        self._until = max(self._until, until)
 
     def reset(self) -> None:
         """The broker took a message."""
@@ -115,6 +122,11 @@ class Submission:
         self.to_ledger_when_down = to_ledger_when_down
         self.breaker = Breaker()
 
+    @property
+    def grace(self) -> float:
+        """How long the outbox leaves a committed run to its submitter, who publishes it at once."""
+        return GRACE_SECONDS if self.use_broker and not self.breaker.open else 0.0
+
     def producer(self, real: Any) -> SubmittingProducer:
         """A producer that Celery's sender can publish with."""
         return SubmittingProducer(real, self)
@@ -148,6 +160,7 @@ class Submission:
             result = self._publish(real, body, publish)
         except BROKER_ERRORS as error:
             logger.warning("broker did not take run %s, the outbox has it: %s", run.id, error)
+            self.hurry([run.id])
             return None
         self.recorder.published([run.id])
         return result
@@ -209,25 +222,32 @@ class Submission:
         message = message_json(body, publish)
         waits = hold_for(run.eta)
         try:
-            self.ledger.reschedule(outcome, message, waits or GRACE_SECONDS)
-            committed = True
+            self.ledger.reschedule(outcome, message, waits or self.grace)
         except LedgerUnavailable as problem:
-            # The broker alone carries this retry; the attempt's end is recorded afterwards.
-            logger.warning("retry of run %s is not in the ledger: %s", run.id, problem)
-            committed, waits = False, None
-        attempt.mark_resent(request, run.retries, run.replacements, recorded=committed)
+            # Nothing can begin without the ledger: the retry waits for it, in the spool.
+            logger.warning("retry of run %s waits for the ledger: %s", run.id, problem)
+            attempt.mark_resent(request, run.retries, run.replacements, recorded=True)
+            outcome.message = message
+            self.recorder.outcome(outcome, attempt.claim_of(request))
+            return None
+        attempt.mark_resent(request, run.retries, run.replacements, recorded=True)
         if waits or not self.use_broker:
             return None
         try:
             result = self._publish(real, body, publish)
         except BROKER_ERRORS as problem:
-            if not committed:
-                raise
             logger.warning("broker did not take the retry of run %s: %s", run.id, problem)
+            self.hurry([run.id])
             return None
-        if committed:
-            self.recorder.published([run.id])
+        self.recorder.published([run.id])
         return result
+
+    def hurry(self, ids: Sequence[str]) -> None:
+        """The broker did not take these committed runs: let whoever can have them run at once."""
+        try:
+            self.ledger.not_published(ids)
+        except LedgerUnavailable as error:
+            logger.debug("%d runs wait for their grace: %s", len(ids), error)
 
     def _publish(self, real: Any, body: Any, publish: dict[str, Any]) -> Any:
         if self.breaker.open:

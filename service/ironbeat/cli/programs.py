@@ -25,6 +25,9 @@ SCHEDULER = "ironbeat.schedules.beat:Scheduler"
 # What supervisord calls the processes of its program `worker`.
 _SUPERVISED = re.compile(r"worker_(\d+)")
 
+# What Flower's address answers where there is no broker.
+DISABLED = "disabled: Flower shows a broker, and there is none (USE_REDIS=false)\n"
+
 app = typer.Typer()
 
 
@@ -242,6 +245,14 @@ def flower(
     from ironbeat.settings import get_settings
 
     settings = get_settings()
+    if not settings.use_redis:
+        with pidfiles.held(pidfile, "flower"):
+            _start_logging("flower", loglevel, logfile)
+            _say_disabled(
+                address or settings.flower_host,
+                settings.flower_port if port is None else port,
+            )
+        return
     if settings.flower_basic_auth is None:
         raise CommandError(
             "Flower has no password, and never runs without one",
@@ -256,6 +267,36 @@ def flower(
             address or settings.flower_host,
             settings.flower_port if port is None else port,
         )
+
+
+def _say_disabled(address: str, port: int) -> None:
+    """Answer in Flower's place that it has nothing to look at, until told to stop."""
+    import signal
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Disabled(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(DISABLED.encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            logging.getLogger("ironbeat").debug(format, *args)
+
+    def stop(_signum: int, _frame: Any) -> None:
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        server = ThreadingHTTPServer((address, port), Disabled)
+    except OSError as error:
+        raise _cannot_listen("Flower", address, port, "FLOWER_PORT", error) from error
+    logging.getLogger("ironbeat").info("Flower is disabled: USE_REDIS=false")
+    try:
+        server.serve_forever()
+    except (KeyboardInterrupt, SystemExit):
+        server.server_close()
 
 
 def _run_flower(settings: Any, address: str, port: int) -> None:

@@ -25,7 +25,7 @@ from ironbeat.execution.attempt import RunFailed
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Run, RunNotFound
 from ironbeat.runs.replay import again
-from ironbeat.submission import BROKER_ERRORS, GRACE_SECONDS, SENDING, Sending, hold_for
+from ironbeat.submission import BROKER_ERRORS, SENDING, Sending, hold_for
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ class TaskManager:
                 f"the arguments of {asked.task!r} take {size} bytes; at most {MAX_ARGUMENT_BYTES} "
                 "are carried. Store the data in a table or a file and pass its key."
             )
-        return replace(run, publish_after=hold_for(run.eta) or GRACE_SECONDS)
+        return replace(run, publish_after=hold_for(run.eta) or self.app.ironbeat.submission.grace)
 
     def _hand_over(self, runs: Sequence[NewRun]) -> None:
         """Commit runs, and publish those the broker has room for; the outbox has the others."""
@@ -239,6 +239,7 @@ class TaskManager:
         except BROKER_ERRORS as error:
             submission.breaker.trip()
             logger.warning("%s runs wait in the outbox: %s", len(due), error)
+            submission.hurry([run.id for run in due])
             return
         submission.recorder.published(run.id for run in due)
 

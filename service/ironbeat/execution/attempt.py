@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 TRACEBACK_CHARACTERS = 20_000
 ERROR_CHARACTERS = 2_000
 _MARK = "_ironbeat_attempt"
+_CLAIM = "_ironbeat_claim"
 _RESENT = "_ironbeat_resent"
 _RETRY_OF = "_ironbeat_retry_of"
 
@@ -91,6 +92,12 @@ def attempt_of(request: Any) -> int | None:
     return verdict.attempt if verdict is not None else None
 
 
+def claim_of(request: Any) -> Claim | None:
+    """The claim by which the execution that ``request`` belongs to was admitted."""
+    found: Claim | None = request.__dict__.get(_CLAIM)
+    return found
+
+
 def _attempt(
     active: runtime.Runtime,
     task: Any,
@@ -100,6 +107,9 @@ def _attempt(
     kwargs: dict[str, Any],
 ) -> Any:
     delivery = request.delivery_info or {}
+    if header.read(request.__dict__).get("drawn"):
+        # A pool's child has a guard of its own that has not seen the drawing.
+        active.guard.drawn.add(request.id)
     held = active.guard.held(header.key(request.__dict__))
     if held is not None:
         claim, verdict = held
@@ -166,9 +176,10 @@ def _execute(
 ) -> Any:
     request.__dict__[_MARK] = verdict
     number = verdict.attempt or 0
-    execution = runtime.Execution(number, time.monotonic())
+    execution = runtime.Execution(number, time.monotonic(), claim)
     began = execution.began
     execution.announce = functools.partial(_announce, task, request, number)
+    request.__dict__[_CLAIM] = claim
     active.executing[claim.id] = execution
     if not consumption.inline:
         active.announce(claim.id)
@@ -188,7 +199,7 @@ def _execute(
         raise
     except Reject as exc:
         if exc.requeue:
-            active.guard.ledger.release([claim.id], lease=active.guard.lease)
+            active.guard.hand_back([claim.id])
         else:
             _end(
                 active,
@@ -213,7 +224,7 @@ def _execute(
         raise
     except (Abandoned, WorkerShutdown, WorkerTerminate):
         # The message goes back to its queue and is run again.
-        active.guard.ledger.release([claim.id], lease=active.guard.lease)
+        active.guard.hand_back([claim.id])
         raise
     except BaseException as exc:
         # A pool's child that is told to exit leaves the run's end to its parent, which knows why.
@@ -224,6 +235,8 @@ def _execute(
         if box:
             box.end(slot)
         active.ended(claim.id)
+        if not active.batched:
+            active.guard.drawn.discard(claim.id)
     if _RESENT in request.__dict__:
         _end(active, request, verdict, "retrying", began)
     else:
@@ -301,14 +314,15 @@ def message_json(request: Any, claim: Claim) -> str:
     """The delivered message as JSON text, put together again from its request."""
     fields = request.__dict__
     embed = {name: fields.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
+    own = {k: v for k, v in header.read(fields).items() if k != "drawn"}
     headers = {
         name: fields.get(name)
         for name in (
             "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries",
             "timelimit", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin",
-            "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", header.NAME,
+            "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps",
         )
-    }  # fmt: skip
+    } | {header.NAME: own or None}  # fmt: skip
     return kombu_dumps(
         {
             "body": [list(request.args or ()), request.kwargs or {}, embed],
@@ -359,11 +373,12 @@ def _end(
             replacements=replacements,
             # Of a durable run the ledger has it already.
             message=message_json(request, claim) if claim and not claim.durable else None,
-        )
+        ),
+        claim_of(request),
     )
     if not active.batched:
         try:
-            active.recorder.flush()
+            active.recorder.secure()
         except LedgerUnavailable as problem:
             # The body is done; its outcome is written when PostgreSQL returns.
             logger.warning("outcome of run %s waits for the ledger: %s", verdict.id, problem)

@@ -42,9 +42,9 @@ class LedgerHooks(DeliveryHooks):
             )
 
     def before_ack(self) -> None:
-        """Write the outcomes that the acknowledgements stand for, and the states they left."""
+        """Write what the acknowledgements stand for, or spool it, and the states that were left."""
         redis_results.flush_all()
-        self._runtime.recorder.flush()
+        self._runtime.recorder.secure()
 
     def on_lasting(self, id: str) -> None:
         """Say that the task has begun, which of a short one nobody would read in time."""
@@ -69,6 +69,7 @@ class LedgerHooks(DeliveryHooks):
                 runtime=time.monotonic() - execution.began,
                 error=None if cancelled else describe(error),
                 reason="cancelled while running; it did not end by itself" if cancelled else None,
-            )
+            ),
+            execution.claim,
         )
-        self._runtime.recorder.flush()
+        self._runtime.recorder.secure()

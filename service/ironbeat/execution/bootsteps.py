@@ -103,6 +103,8 @@ class Renewal(Background):
 
     def act(self, worker: Any) -> None:
         """Renew what is due, and send what is owed."""
+        if consumption.broker_lost():
+            return
         due = monotonic() - self._renewed_at >= self._interval
         for custody in custodies():
             if due:
@@ -147,7 +149,7 @@ class StallWatch(Background):
         consumed, self._consumed = self._consumed, state.all_total_count[0]
         if consumed != self._consumed or state.active_requests or state.reserved_requests:
             return False
-        if consumption.stopping or state.should_stop is not None:
+        if consumption.stopping or state.should_stop is not None or consumption.broker_lost():
             return False
         return any(self._waits(worker, custody) for custody in custodies())
 

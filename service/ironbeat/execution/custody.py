@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -92,6 +92,16 @@ class DeliveryHooks:
         """
 
 
+class Source(Protocol):
+    """Who knows whether this worker's messages come from a broker or from the ledger."""
+
+    drawing: bool
+
+    def wait(self, seconds: float) -> None:
+        """Wait until that changes, for at most so long."""
+        ...
+
+
 @dataclass
 class Consumption:
     """How this process consumes; set by the worker's bootsteps before it does.
@@ -99,7 +109,8 @@ class Consumption:
     ``lease``: the first part of its delivery tags; without one deliveries are not renewed, and
     become overdue as slowly as those of kombu's own consumers. ``inline``: messages run while they
     are handed over, so that batches may be sized by time. ``running``: tags of deliveries whose
-    tasks go on when the channel closes. ``stopping``: nothing more may begin.
+    tasks go on when the channel closes. ``stopping``: nothing more may begin. ``scheduler``: who
+    knows when the broker is gone; without one it is waited for.
     """
 
     lease: str | None = None
@@ -107,6 +118,15 @@ class Consumption:
     inline: bool = False
     running: Callable[[], Collection[str]] = tuple
     stopping: bool = False
+    scheduler: Source | None = None
+
+    def broker_lost(self) -> bool:
+        """Whether it is known that the broker does not answer: nobody waits for it again."""
+        return self.scheduler is not None and self.scheduler.drawing
+
+    def broker_returned(self) -> bool:
+        """Whether a worker that draws from the ledger shall go back to its broker."""
+        return self.scheduler is not None and not self.scheduler.drawing
 
 
 consumption = Consumption()
@@ -278,7 +298,7 @@ class Custody:
 
     def flush(self) -> None:
         """Send what is owed over a connection of its own. An unreachable broker is no error."""
-        while tags := self.take_acks():
+        while not consumption.broker_lost() and (tags := self.take_acks()):
             try:
                 deliveries.acknowledge(self.client, tags, self.layout)
             except BROKER_ERRORS as error:
@@ -304,6 +324,7 @@ class Custody:
             arguments += (delivery.tag, keys.setdefault(delivery.key, len(keys)), delivery.raw)
         script = self.client.register_script(deliveries.PUT_BACK)
         try:
+            _refuse_when_lost()
             script(keys=[self.layout.unacked_key, self.layout.index_key, *keys], args=arguments)
         except BROKER_ERRORS as error:
             logger.warning("%d messages not given back yet: %s", len(batch), error)
@@ -317,6 +338,7 @@ class Custody:
         if not self._announce_return(held):
             logger.error("%d messages stay claimed until this worker's lease lapses", len(held))
         try:
+            _refuse_when_lost()
             deliveries.put_back(self.client, tags, self.layout, last=last)
         except BROKER_ERRORS as error:
             logger.warning("%d messages not restored yet: %s", len(tags), error)
@@ -352,6 +374,7 @@ class Custody:
     def renew(self) -> None:
         """Re-score what is held and put back what was lost. Raises the broker's errors."""
         try:
+            _refuse_when_lost()
             self._restore_lost()
             if consumption.lease is not None:
                 deliveries.renew(self.client, tuple(self.held), self.layout)
@@ -404,3 +427,9 @@ class Custody:
             channel.relieve()
         if self.ack_age() > 0.010:
             self.flush()
+
+
+def _refuse_when_lost() -> None:
+    """A broker that is known to be gone is not waited for."""
+    if consumption.broker_lost():
+        raise ConnectionError("the broker is gone")

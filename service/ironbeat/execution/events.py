@@ -1,9 +1,14 @@
-"""Celery's task events, sent while somebody listens.
+"""Celery's task events, sent while somebody listens, and keeping nobody waiting.
 
 ``task-received``, ``task-started`` and ``task-succeeded`` cost a task about as much as its ledger
 entry does, and Redis throws them away unless Flower or ``celery events`` has subscribed. PUBLISH
 says how many it reached: after a send that reached nobody, task events rest for ``REST_SECONDS``.
 A listener misses what happens in its first second; a worker's heartbeats always go out.
+
+Celery sends a heartbeat from the event loop and tries again until the broker takes it: while the
+broker is away the worker would do nothing else. And what was not sent is kept without bound. Here
+an event is tried once. While the broker is gone none is, and the oldest of those that wait are
+dropped: they tell Flower what happens now, and the ledger what happened.
 """
 
 from __future__ import annotations
@@ -13,8 +18,11 @@ from typing import Any
 
 from celery.events.dispatcher import EventDispatcher as StockDispatcher
 
+from ironbeat.execution.custody import consumption
+
 REST_SECONDS = 1.0
 TOPIC = "task.multi"
+MOST_WAITING = 1000
 
 
 class EventDispatcher(StockDispatcher):
@@ -25,6 +33,15 @@ class EventDispatcher(StockDispatcher):
         if type.startswith("task-") and self._unheard():
             return None
         return super().send(type, *args, **fields)
+
+    def _publish(self, event: Any, producer: Any, routing_key: str, **options: Any) -> Any:
+        if consumption.broker_lost():
+            return None
+        options["retry"] = False
+        sent = super()._publish(event, producer, routing_key, **options)
+        while len(self._outbound_buffer) > MOST_WAITING:
+            self._outbound_buffer.popleft()
+        return sent
 
     def _unheard(self) -> bool:
         producer = self.producer

@@ -2,7 +2,8 @@
 
 ``ironbeat`` = ``{"created_at": ISO 8601 UTC, "durable": bool, "workload": str, "schedule": name,
 "scheduled_for": ISO 8601}``. ``created_at`` never changes for a run, through retries, replacements
-and copies: it names the partition of the history in which the run's outcome is, or will be.
+and copies: it names the partition of the history in which the run's outcome is, or will be. What a
+worker drew from the ledger has ``"drawn": true`` as long as it is in that worker's hands.
 """
 
 from __future__ import annotations

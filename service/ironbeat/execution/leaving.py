@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from enum import IntEnum
 
-from ironbeat.execution.custody import custodies
+from ironbeat.execution.custody import Custody, custodies
+from ironbeat.execution.ledger_transport import Holdings, holdings
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ def leave(status: ExitStatus, why: str) -> None:
 
 
 def _take_leave() -> None:
-    for custody in custodies():
+    holders: tuple[Custody | Holdings, ...] = (*custodies(), holdings)
+    for custody in holders:
         try:
             returned = custody.abandon()
             logger.warning("%d messages given back", returned)

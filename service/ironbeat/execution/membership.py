@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,16 +24,19 @@ from ironbeat.execution.custody import BROKER_ERRORS, consumption, custodies
 from ironbeat.execution.turns import Turns
 from ironbeat.observability.masking import Masker, secrets_of
 from ironbeat.runs import blackbox
+from ironbeat.runs import spool as spools
 from ironbeat.runs.blackbox import BlackBox, SayingHandler
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.leases import Holder, Lease
 from ironbeat.runs.model import LedgerUnavailable, State
 from ironbeat.runs.recorder import Recorder
+from ironbeat.runs.spool import Spool
 from ironbeat.runs.throttles import Throttles
 
 logger = logging.getLogger(__name__)
 
 PULSE_SECONDS = 1.0
+SALVAGE_SECONDS = 10.0
 
 
 class Membership(bootsteps.StartStopStep):
@@ -45,6 +49,8 @@ class Membership(bootsteps.StartStopStep):
         settings = platform.settings
         self._poison_limit = settings.poison_limit
         self._worker = worker
+        self._spool_dir = settings.spool_dir
+        self._salvaged_at = 0.0
         self._process = psutil.Process()
         # Dead workers whose deliveries have still to be put back: lease and name.
         self._bereft: dict[str, str] = {}
@@ -56,8 +62,10 @@ class Membership(bootsteps.StartStopStep):
             info=self._info,
             on_cancel=self._cancel,
             heir=self._inherit,
-            each=self._put_back,
+            each=self._regularly,
             boxes=self.boxes,
+            salvage=self._salvage,
+            on_reconnect=self._claim_again,
             url=settings.database_url.get_secret_value(),
             lease_seconds=settings.lease_seconds,
             renew_seconds=settings.lease_renew_seconds,
@@ -65,7 +73,9 @@ class Membership(bootsteps.StartStopStep):
         self.runtime = runtime.Runtime(
             ledger=platform.ledger,
             guard=Guard(platform.ledger, self.lease.id, worker.hostname),
-            recorder=Recorder(platform.ledger),
+            recorder=Recorder(
+                platform.ledger, make_spool=self._make_spool, handlers=platform.postponed
+            ),
             # Outcomes may wait for the acknowledgements only where both are one process's.
             batched=not issubclass(worker.pool_cls, PreforkPool),
             poison_limit=settings.poison_limit,
@@ -92,6 +102,12 @@ class Membership(bootsteps.StartStopStep):
         self._saying: logging.Handler | None = None
         signals.task_revoked.connect(self._on_revoked)
         signals.task_failure.connect(self._on_failure)
+
+    def _make_spool(self) -> Spool:
+        settings = self.app.ironbeat.settings
+        return Spool(
+            settings.spool_dir, self.lease.id, max_bytes=settings.spool_max_mb * 1024 * 1024
+        )
 
     def start(self, worker: Any) -> None:
         """Take the lease, and begin to breathe."""
@@ -122,6 +138,42 @@ class Membership(bootsteps.StartStopStep):
 
     terminate = stop
 
+    def _claim_again(self) -> None:
+        """PostgreSQL may have crashed and lost the claims of what is running here."""
+        claims = [(each.claim, each.attempt) for each in list(self.runtime.executing.values())]
+        lost = self.runtime.ledger.reclaim(
+            claims, lease=self.lease.id, worker=self._worker.hostname
+        )
+        if lost:
+            logger.warning("claims lost in a crash of PostgreSQL put back: %s", sorted(lost))
+
+    def _salvage(self, lease: str) -> None:
+        """Write what a dead worker's processes spooled on this machine, before its runs move."""
+        for path in spools.of_lease(self._spool_dir, lease):
+            self._recover(path)
+
+    def _regularly(self, _connection: Any) -> None:
+        """At each renewal of the lease."""
+        self._put_back()
+        self._salvage_regularly()
+
+    def _salvage_regularly(self) -> None:
+        """Write what any process left behind: a pool's child, or a worker of an earlier time."""
+        if time.monotonic() - self._salvaged_at >= SALVAGE_SECONDS:
+            self._salvaged_at = time.monotonic()
+            for path in spools.left_behind(self._spool_dir):
+                self._recover(path, remove=True)
+
+    def _recover(self, path: Path, *, remove: bool = False) -> None:
+        try:
+            records = self.runtime.recorder.recover(path)
+            if remove:
+                path.unlink(missing_ok=True)
+        except (LedgerUnavailable, OSError) as error:
+            logger.warning("spool %s is tried again later: %s", path, error)
+            raise
+        logger.warning("%d records of a process that is gone written from %s", records, path)
+
     def _info(self) -> dict[str, Any]:
         """What the monitors show of this worker."""
         with self._process.oneshot():
@@ -141,6 +193,8 @@ class Membership(bootsteps.StartStopStep):
             "consumed": worker_state.all_total_count[0],
             "outcomes": counts.outcomes,
             "overlapped": counts.overlapped,
+            "spooled": self.runtime.recorder.spool.count if self.runtime.recorder.spool else 0,
+            "source": "ledger" if consumption.broker_lost() else "broker",
         }
 
     def _cancel(self, ids: list[str]) -> None:
@@ -198,14 +252,14 @@ class Membership(bootsteps.StartStopStep):
             self._bereft[dead.id] = dead.name
             self._put_back()
 
-    def _put_back(self, _: Any = None) -> None:
+    def _put_back(self) -> None:
         """Return the deliveries of dead workers to their queues.
 
         The broker may be away, and a worker that has just begun, and takes its predecessor's work
         over, may not have reached it yet: then it does so at one of its next renewals.
         """
         brokers = custodies()
-        if not brokers:
+        if not brokers or consumption.broker_lost():
             return
         for lease, name in list(self._bereft.items()):
             try:

@@ -45,6 +45,7 @@ from celery.worker import state
 from ironbeat.execution.custody import consumption, custodies
 from ironbeat.execution.interruption import Abandoned, Cancelled, Interrupted
 from ironbeat.execution.leaving import ExitStatus, leave
+from ironbeat.execution.ledger_transport import holdings
 from ironbeat.execution.limits import Recycling, TimeLimits
 
 logger = get_logger(__name__)
@@ -373,6 +374,7 @@ class TaskPool(BasePool):
         try:
             for custody in custodies():
                 custody.relieve()
+            holdings.relieve()
             if job.request is not None:
                 consumption.hooks.on_lasting(job.request.id)
             job.report_soft_limit()

@@ -6,8 +6,10 @@ where a pool runs tasks inline, the states of a batch go out in one step. They d
 batch's acknowledgements, at the next wait for messages, or from the pool's watchdog while a task
 takes long: a state is at most some hundredths of a second late.
 
-Results are a convenience beside the ledger, which has every outcome: while their Redis is away they
+Results are a convenience beside the ledger, which has every outcome: while no store takes them they
 wait here, ``MAX_WAITING`` at most, and hold back no acknowledgement.
+
+:mod:`ironbeat.execution.results` has the backends.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from time import monotonic
@@ -23,7 +26,6 @@ from weakref import WeakSet
 
 import orjson
 from celery import states
-from celery.backends import redis as stock
 from celery.exceptions import BackendStoreError
 
 from ironbeat.execution import deliveries
@@ -35,13 +37,6 @@ STORE = deliveries.lua("store_results")
 
 BATCH = 500
 MAX_WAITING = 10_000
-
-#: Scheme of a result URL: the class that serves it; for Celery's ``override_backends``.
-BACKENDS = {
-    "redis": f"{__name__}:RedisBackend",
-    "rediss": f"{__name__}:RedisBackend",
-    "sentinel": f"{__name__}:SentinelBackend",
-}
 
 # Results that need no encoding of Celery's own, and that orjson spells as Python's json does.
 _PLAIN = (type(None), bool, int, str)
@@ -88,9 +83,8 @@ class Collection:
         with self._writing:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                arguments = [part for entry in batch for part in entry]
                 try:
-                    self._backend.store_script(args=arguments)
+                    self._backend.write_states(batch)
                 except BROKER_ERRORS as error:
                     self._waiting.extendleft(reversed(batch))
                     self._held_back_until = monotonic() + BACK_OFF_SECONDS
@@ -112,6 +106,10 @@ class Collecting:
         if self._script is None:
             self._script = self.client.register_script(STORE)  # type: ignore[attr-defined]
         return self._script
+
+    def write_states(self, batch: Sequence[Entry]) -> None:
+        """Write a batch in one step. Raises the broker's errors."""
+        self.store_script(args=[part for entry in batch for part in entry])
 
     def get(self, key: Any) -> Any:
         """As Redis has it, or is about to."""
@@ -183,11 +181,3 @@ class Collecting:
             and not getattr(backend, "compression", None)
             and not conf.find_value_for_key("extended", "result")
         )
-
-
-class RedisBackend(Collecting, stock.RedisBackend):
-    """The same for one Redis or Valkey."""
-
-
-class SentinelBackend(Collecting, stock.SentinelBackend):
-    """The same behind Redis Sentinel."""

@@ -14,17 +14,19 @@ from ironbeat.execution.turns import Turns
 from ironbeat.runs.blackbox import BlackBox
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.ledger import Ledger
+from ironbeat.runs.model import Claim
 from ironbeat.runs.recorder import Recorder
 
 
 @dataclass(slots=True)
 class Execution:
-    """A task's body that runs: its attempt, when it began (monotonic seconds), and how to say so
-    in the result backend once it has lasted a moment.
+    """A task's body that runs: its attempt, when it began (monotonic seconds), the claim that let
+    it, and how to say so in the result backend once it has lasted a moment.
     """
 
     attempt: int
     began: float
+    claim: Claim
     announce: Callable[[], None] | None = None
 
 

@@ -265,6 +265,8 @@ class Channel(stock.Channel):
 
     def tick(self) -> None:
         """Do what is due between two events; the event loop calls it each time round."""
+        if consumption.broker_lost():
+            raise ConnectionError("the broker is gone")
         if self._unstarted and not self._delivering:
             self._deliver_unstarted()
         if self._phase is Phase.WAITING:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ironbeat.execution.custody import consumption
 from ironbeat.runs.model import LedgerUnavailable
 from ironbeat.runs.throttles import Throttles
 from ironbeat.throttle import Throttle, ThrottleError
@@ -83,7 +84,7 @@ class Turns:
         """
         try:
             called = self._throttles.leave(name, run)
-            if called and self._publish_first is not None:
+            if called and self._publish_first is not None and not consumption.broker_lost():
                 self._publish_first(self._throttles.take(called))
         except Exception as error:
             logger.warning("place of run %s under %s is given on later: %s", run, name, error)

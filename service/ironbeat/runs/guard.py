@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from ironbeat.runs.drawing import Drawer
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Claim, LedgerUnavailable, Verdict
 
@@ -36,6 +37,9 @@ class Guard:
         self.ledger = ledger
         self.lease = lease
         self.worker = worker
+        self.drawer = Drawer(ledger, lease)
+        #: Runs in this worker's hands that no broker brought: they go back to the ledger.
+        self.drawn: set[str] = set()
         self._held: dict[Key, tuple[Claim, Verdict]] = {}
         self._lock = threading.Lock()
 
@@ -87,7 +91,7 @@ class Guard:
             granted = [k[0] for k in unused if self._held.pop(k)[1].attempt is not None]
         if granted:
             try:
-                self.ledger.release(granted, lease=self.lease)
+                self.hand_back(granted)
             except LedgerUnavailable as error:
                 logger.warning("claims not given back, they lapse with the lease: %s", error)
 
@@ -101,7 +105,16 @@ class Guard:
             claimed = [
                 k for k, (_, v) in self._held.items() if k[0] in ids and v.attempt is not None
             ]
-        self.ledger.release([k[0] for k in claimed], lease=self.lease)
+        self.hand_back([k[0] for k in claimed])
         with self._lock:
             for found in claimed:
                 self._held.pop(found, None)
+
+    def hand_back(self, ids: Sequence[str]) -> None:
+        """End this worker's claims on runs that it has not begun, or that are to begin anew.
+
+        What was drawn from the ledger is due again there; the messages of the others return to
+        the broker. Raises :class:`LedgerUnavailable`.
+        """
+        self.drawer.give_back([id for id in ids if id in self.drawn])
+        self.ledger.release([id for id in ids if id not in self.drawn], lease=self.lease)

@@ -58,8 +58,10 @@ class Lease:
     of this lease's runs that somebody asked to stop. ``heir`` is called for each dead worker with
     its :class:`Holder`, the runs it was executing (id to number of crashes), and the connection
     whose transaction holds their rows; what it raises is logged and tried again at the next
-    renewal, and only when it returns is the dead lease removed.
-    ``boxes`` is where the processes of this host leave their black boxes.
+    renewal, and only when it returns is the dead lease removed. Before that ``salvage`` is called
+    with the dead lease's id, to write what its process left behind: runs whose outcome it finds
+    are not executed again. ``on_reconnect`` is called when PostgreSQL answers again, after the
+    renewal. ``boxes`` is where the processes of this host leave their black boxes.
     ``on_lost`` is called once whenever no renewal has succeeded for a whole lease period.
     """
 
@@ -75,6 +77,8 @@ class Lease:
         on_lost: Callable[[], None] | None = None,
         each: Callable[[psycopg.Connection[Any]], None] | None = None,
         boxes: Path | None = None,
+        salvage: Callable[[str], None] | None = None,
+        on_reconnect: Callable[[], None] | None = None,
         url: str | None = None,
         lease_seconds: float = 6.0,
         renew_seconds: float = 2.0,
@@ -92,6 +96,9 @@ class Lease:
         self._on_lost = on_lost
         self._each = each
         self._boxes = boxes
+        self._salvage = salvage
+        self._on_reconnect = on_reconnect
+        self._failed = False
         self._url = url
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -131,6 +138,7 @@ class Lease:
                 self._renew_once()
             except (psycopg.Error, OSError) as error:
                 logger.warning("lease not renewed: %s", error)
+                self._failed = True
                 self._disconnect()
                 self._notice_loss()
             except Exception:
@@ -141,6 +149,9 @@ class Lease:
         connection = self._connect()
         first = self.renewed_at is None
         self._renew(connection)
+        if self._failed and self._on_reconnect is not None:
+            self._on_reconnect()
+        self._failed = False
         if first:
             self._bury_predecessors(connection)
         if self._on_cancel is not None:
@@ -213,6 +224,8 @@ class Lease:
             locked = connection.execute(SQL["lock"], {"id": dead.id}).fetchone()
             if locked is None:
                 return  # Another heir is at it.
+            if self._salvage is not None:
+                self._salvage(dead.id)
             rows = connection.execute(SQL["claimed"], {"id": dead.id}).fetchall()
             reports = self._reports(dead)
             judged = suspicion.judge(dict(rows), reports, locked[0])

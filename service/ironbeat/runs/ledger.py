@@ -42,6 +42,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 _DEADLOCK_TRIES = 3
+# A server that is stopped but not closed answers nothing and refuses nothing.
+PATIENCE_SECONDS = 10.0
 
 Connection = psycopg.Connection[Any]
 T = TypeVar("T")
@@ -79,14 +81,22 @@ def _window(instants: Iterable[datetime | None]) -> tuple[datetime, datetime]:
 class Ledger:
     """Reads and writes runs.
 
-    ``lease_seconds`` is how long a silent worker keeps its runs. Methods that take ``connection``
+    ``lease_seconds`` is how long a silent worker keeps its runs, ``patience_seconds`` how long a
+    statement may take before PostgreSQL counts as away. Methods that take ``connection``
     run inside the caller's transaction; the others take one from the pool and commit. All raise
     :class:`LedgerUnavailable` when PostgreSQL cannot be reached.
     """
 
-    def __init__(self, url: str | None = None, *, lease_seconds: float = 6.0) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        lease_seconds: float = 6.0,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._url = url
         self.lease_seconds = lease_seconds
+        self.patience_seconds = patience_seconds
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -129,6 +139,11 @@ class Ledger:
         """Take runs out of the outbox: the broker has their messages."""
         if ids:
             self._with(None, lambda c: c.execute(SQL["mark_published"], {"ids": sorted(ids)}))
+
+    def not_published(self, ids: Sequence[str]) -> None:
+        """The broker did not take these: they are due at once, for whoever can have them run."""
+        if ids:
+            self._with(None, lambda c: c.execute(SQL["not_published"], {"ids": sorted(ids)}))
 
     def claim(self, claims: Sequence[Claim], *, lease: str, worker: str) -> dict[str, Verdict]:
         """Ask to execute delivered messages; each id gets one :class:`Verdict`.
@@ -240,6 +255,31 @@ class Ledger:
                 taken |= {row[0] for row in rows}
         return taken
 
+    def reclaim(
+        self, claims: Sequence[tuple[Claim, int]], *, lease: str | None, worker: str | None
+    ) -> set[str]:
+        """Put claims back that PostgreSQL lost in a crash, each with its attempt's number.
+
+        A claim's commit does not wait for the disk. Who executes by it, or has executed, makes it
+        good with this; it does nothing for a run that is claimed by anybody, or has ended. Returns
+        the ids of those that were lost.
+        """
+        if not claims:
+            return set()
+        rows = [asdict(claim) | {"attempt": attempt} for claim, attempt in claims]
+        parameters = {"claims": _json(rows), "lease": lease, "worker": worker}
+        return {
+            row[0]
+            for row in self._with(None, lambda c: c.execute(SQL["reclaim"], parameters).fetchall())
+        }
+
+    def attempts_of_ended(self, ids: Sequence[str]) -> dict[str, int]:
+        """The attempt that ended each of these runs, of those that have ended."""
+        rows = self._with(
+            None, lambda c: c.execute(SQL["attempts_of_ended"], {"ids": list(ids)}).fetchall()
+        )
+        return dict(rows)
+
     def reschedule(
         self,
         outcome: Outcome,
@@ -252,7 +292,10 @@ class Ledger:
 
         ``publish_after`` is in seconds. Returns whether the attempt still held the run.
         """
-        row = asdict(outcome) | {"message": message, "publish_after": publish_after}
+        row = asdict(outcome) | {
+            "message": message,
+            "publish_after": publish_after,
+        }
         rows = self._with(
             connection,
             lambda c: c.execute(SQL["reschedule"], {"outcomes": _json([row])}).fetchall(),
@@ -340,16 +383,29 @@ class Ledger:
         return [row[0] for row in rows]
 
     def take_due(
-        self, *, limit: int, hold: float, queue: str | None = None, most_bytes: int = 2**24
+        self,
+        *,
+        limit: int,
+        hold: float,
+        queue: str | None = None,
+        most_bytes: int = 2**24,
+        late: float = 0.0,
     ) -> list[tuple[str, str, int | None, Message]]:
         """Take up to ``limit`` runs from the outbox for ``hold`` seconds, to publish them.
 
         Of one ``queue``, or of all; of large messages no more than ``most_bytes`` together.
 
         Whoever takes them and dies leaves them in the outbox: they are due again afterwards.
-        Returns ``(id, queue, priority, message)``.
+        ``late``: only what has been due for so many seconds. Returns ``(id, queue, priority,
+        message)``.
         """
-        parameters = {"limit": limit, "hold": hold, "bytes": most_bytes, "queue": queue}
+        parameters = {
+            "limit": limit,
+            "hold": hold,
+            "bytes": most_bytes,
+            "queue": queue,
+            "late": late,
+        }
         statement = SQL["due_for_publishing" if queue is None else "due_of_queue"]
         return self._with(None, lambda c: c.execute(statement, parameters).fetchall())
 
@@ -405,7 +461,10 @@ class Ledger:
             return work(connection)
         for attempt in range(_DEADLOCK_TRIES):
             try:
-                with database.connection(self._url) as pooled:
+                with (
+                    database.connection(self._url) as pooled,
+                    database.deadline(pooled, self.patience_seconds),
+                ):
                     pooled.row_factory = tuple_row
                     return work(pooled)
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):

@@ -130,7 +130,8 @@ INSERT INTO ironbeat.run_history (
     kwargsrepr, message, progress, result, error, traceback, reason, attempts, cancel_requested_at)
 SELECT id, created_at, task, workload, queue, priority, new_state, durable, schedule_id,
     schedule_name, scheduled_for, idempotency_key, parent_id, root_id, group_id, eta, expires_at,
-    published_at, greatest(new_ended_at - new_runtime, created_at), new_ended_at, attempt, retries,
+    published_at, greatest(new_ended_at - new_runtime, created_at),
+    greatest(new_ended_at, created_at), attempt, retries,
     replacements, crashes, lease_id, worker, argsrepr, kwargsrepr,
     CASE WHEN new_state <> 'succeeded' THEN coalesce(message, new_message::json) END, progress,
     new_result::json, new_error, new_traceback, new_reason, attempts, cancel_requested_at
@@ -138,12 +139,43 @@ FROM ended
 ON CONFLICT (id, created_at) DO NOTHING
 RETURNING id
 
+-- reclaim: claims that PostgreSQL lost when it crashed, unless somebody else has claimed since
+INSERT INTO ironbeat.runs AS r (
+    id, created_at, task, workload, queue, priority, state, durable, parent_id, root_id, group_id,
+    eta, expires_at, started_at, attempt, retries, replacements, lease_id, worker, argsrepr,
+    kwargsrepr)
+SELECT i.id, coalesce(i.created_at, clock_timestamp()), i.task, i.workload, i.queue, i.priority,
+    'running', i.durable, i.parent_id, i.root_id, i.group_id, i.eta, i.expires_at,
+    clock_timestamp(), i.attempt, i.retries, i.replacements, %(lease)s, %(worker)s, i.argsrepr,
+    i.kwargsrepr
+FROM json_to_recordset(%(claims)s::json) AS i (
+    id text, created_at timestamptz, task text, workload text, queue text, priority smallint,
+    durable boolean, retries integer, replacements integer, eta timestamptz,
+    expires_at timestamptz, parent_id text, root_id text, group_id text, argsrepr text,
+    kwargsrepr text, attempt integer)
+WHERE NOT EXISTS (SELECT FROM ironbeat.run_history h WHERE h.id = i.id)
+ORDER BY i.id
+ON CONFLICT (id) DO UPDATE SET
+    state = 'running', started_at = excluded.started_at, attempt = excluded.attempt,
+    retries = excluded.retries, replacements = excluded.replacements,
+    lease_id = excluded.lease_id, worker = excluded.worker, publish_at = NULL,
+    published_at = coalesce(r.published_at, r.created_at)
+WHERE r.state IN ('pending', 'published', 'retrying') AND r.attempt < excluded.attempt
+    AND (excluded.retries, excluded.replacements) >= (r.retries, r.replacements)
+RETURNING r.id
+
+-- attempts_of_ended: which attempt ended these runs
+SELECT id, attempt FROM ironbeat.run_history WHERE id = ANY(%(ids)s)
+
 -- reschedule: an attempt ended in a retry or a replacement, whose message follows
 UPDATE ironbeat.runs r
 SET state = 'retrying', retries = i.retries, replacements = i.replacements, eta = i.eta,
     message = coalesce(i.message::json, r.message), lease_id = NULL, progress = NULL,
-    publish_at = CASE WHEN i.publish_after IS NULL THEN NULL
-                      ELSE clock_timestamp() + make_interval(secs => i.publish_after) END,
+    -- A retry that was spooled names no time to publish it.
+    publish_at = CASE WHEN i.publish_after IS NOT NULL
+                      THEN clock_timestamp() + make_interval(secs => i.publish_after)
+                      WHEN i.message IS NOT NULL
+                      THEN greatest(clock_timestamp(), i.eta - interval '15 seconds') END,
     attempts = (coalesce(r.attempts::jsonb, '[]') || jsonb_build_object(
         'attempt', r.attempt, 'worker', r.worker, 'started_at', r.started_at,
         'ended_at', clock_timestamp(), 'error', i.error))::json,
@@ -211,7 +243,8 @@ LIMIT 1000
 -- comparison with the statement's time, not with a clock that goes on.)
 WITH due AS MATERIALIZED (
     SELECT id, publish_at FROM ironbeat.runs
-    WHERE publish_at <= statement_timestamp() AND message IS NOT NULL
+    WHERE publish_at <= statement_timestamp() - make_interval(secs => %(late)s)
+        AND message IS NOT NULL
     ORDER BY publish_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), sized AS (
     SELECT d.id, sum(b.bytes) OVER (ORDER BY d.publish_at, d.id) - b.bytes AS before
@@ -226,7 +259,8 @@ RETURNING r.id, r.queue, r.priority, r.message
 -- due_of_queue: the same for one queue, where another is full
 WITH due AS MATERIALIZED (
     SELECT id, publish_at FROM ironbeat.runs
-    WHERE queue = %(queue)s AND publish_at <= statement_timestamp() AND message IS NOT NULL
+    WHERE queue = %(queue)s AND message IS NOT NULL
+        AND publish_at <= statement_timestamp() - make_interval(secs => %(late)s)
     ORDER BY publish_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), sized AS (
     SELECT d.id, sum(b.bytes) OVER (ORDER BY d.publish_at, d.id) - b.bytes AS before
@@ -247,6 +281,11 @@ WITH RECURSIVE q AS (
     FROM q WHERE q.queue IS NOT NULL
 )
 SELECT queue FROM q WHERE queue IS NOT NULL
+
+-- not_published: the broker did not take these; whoever can may have them at once
+UPDATE ironbeat.runs SET publish_at = clock_timestamp()
+WHERE id = ANY(%(ids)s) AND publish_at > clock_timestamp() AND publish_at <> 'infinity'
+    AND state IN ('pending', 'retrying')
 
 -- get_live: one live run
 SELECT {columns} FROM ironbeat.runs WHERE id = %(id)s

@@ -28,10 +28,16 @@ Room = Callable[[list[str]], "dict[str, int] | None"]
 
 
 class Outbox:
-    """Publishes what is due, a batch at a time, as far as the broker has ``room`` for it."""
+    """Publishes what is due, a batch at a time, as far as the broker has ``room`` for it.
 
-    def __init__(self, ledger: Ledger, publish: Publish, room: Room | None = None) -> None:
+    ``late`` (seconds): leave what came due just now to others, who do this more often.
+    """
+
+    def __init__(
+        self, ledger: Ledger, publish: Publish, room: Room | None = None, *, late: float = 0.0
+    ) -> None:
         self.ledger = ledger
+        self.late = late
         self._publish = publish
         self._room = room
         # Grows and shrinks with the size of the messages, which is not known before.
@@ -61,10 +67,19 @@ class Outbox:
 
     def _sweep(self, queue: str | None, limit: int) -> int:
         due = self.ledger.take_due(
-            limit=limit, hold=HOLD_SECONDS, queue=queue, most_bytes=BATCH_BYTES
+            limit=limit,
+            hold=HOLD_SECONDS,
+            queue=queue,
+            most_bytes=BATCH_BYTES,
+            late=self.late,
         )
         if due:
-            self._publish([(id, message) for id, _, _, message in due])
-            self.ledger.mark_published([id for id, _, _, _ in due])
+            ids = [id for id, _, _, _ in due]
+            try:
+                self._publish([(id, message) for id, _, _, message in due])
+            except Exception:
+                self.ledger.not_published(ids)
+                raise
+            self.ledger.mark_published(ids)
             logger.info("published %s runs from the outbox", len(due))
         return len(due)

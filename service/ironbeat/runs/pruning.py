@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from ironbeat import database
-from ironbeat.runs import throttles
+from ironbeat.runs import kept, throttles
 
 AHEAD_DAYS = 7
 _PREFIX = "run_history_"
@@ -29,7 +29,7 @@ def partition_day(name: str) -> date | None:
 
 
 def prune(*, days: int, url: str | None = None) -> dict[str, Any]:
-    """Make partitions for the coming days; drop runs, fires and keys older than ``days``.
+    """Make partitions for the coming days; drop runs, fires, keys and results older than ``days``.
 
     Returns what was made and dropped. Safe to run at any time and by several at once.
     """
@@ -51,7 +51,9 @@ def prune(*, days: int, url: str | None = None) -> dict[str, Any]:
             "DELETE FROM ironbeat.idempotency_keys WHERE expires_at < now()"
         ).rowcount
         connection.execute(throttles.SQL["forget"])
-    return {"made": made, "dropped": dropped, "rows": rest, "fires": fires, "keys": keys}
+        unkept = kept.prune(connection, days)
+    report = {"made": made, "dropped": dropped, "rows": rest, "fires": fires, "keys": keys}
+    return report | unkept
 
 
 def make_partitions(connection: psycopg.Connection[Any], ahead: int = AHEAD_DAYS) -> list[str]:

@@ -65,6 +65,7 @@ class Beat:
         self._fired = 0
         self._lateness_ms = 0.0
         self._ticked_at: datetime | None = None
+        platform.watch_broker()
         self.lease = Lease(
             "beat",
             f"beat@{socket.gethostname()}",
@@ -100,7 +101,9 @@ class Beat:
         """Plan what is new, fire what is due, sweep; whether more may be due at once."""
         planner.plan_new(connection)
         place, beats = self._share
-        fired = planner.fire_due(connection, self._route, place=place, beats=beats)
+        fired = planner.fire_due(
+            connection, self._route, place=place, beats=beats, grace=self._grace()
+        )
         if fired.publish:
             self._hand_over(fired)
         if fired.cancel:
@@ -121,9 +124,13 @@ class Beat:
             pruning.make_partitions(connection)
         return fired.taken > 0 or self._more_to_publish
 
+    def _grace(self) -> float:
+        return planner.GRACE_SECONDS if self._use_broker and not self._breaker.open else 0.0
+
     def _hand_over(self, fired: planner.Fired) -> None:
         if not self._use_broker or self._breaker.open:
             return
+        ids = [id for id, _ in fired.publish]
         try:
             self._publish(fired.publish)
         except Exception as error:
@@ -131,11 +138,12 @@ class Beat:
             self._breaker.trip()
             logger.warning(
                 "%s runs wait in the outbox, the broker did not take them: %s",
-                len(fired.publish),
+                len(ids),
                 error,
             )
+            self._ledger.not_published(ids)
             return
-        self._ledger.mark_published([id for id, _ in fired.publish])
+        self._ledger.mark_published(ids)
 
     def _sweep(self) -> None:
         self._throttles.sweep()

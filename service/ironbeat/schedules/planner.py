@@ -109,12 +109,14 @@ def fire_due(
     beats: int = 1,
     patience: float = PATIENCE_SECONDS,
     limit: int = LIMIT,
+    grace: float = GRACE_SECONDS,
 ) -> Fired:
     """Fire what is due, up to ``limit`` schedules, and commit.
 
     ``route`` gives the queue of a task whose schedule names none. ``place`` of ``beats`` is this
     planner's share: it leaves other planners' schedules alone until they are ``patience`` seconds
-    late, which saves double work and is never needed for correctness.
+    late, which saves double work and is never needed for correctness. The outbox leaves the runs to
+    the caller, who publishes them, for ``grace`` seconds.
     """
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         rows: list[Any] = cursor.execute(
@@ -147,7 +149,7 @@ def fire_due(
     parameters = {
         "plans": orjson.dumps(plans).decode(),
         "runs": orjson.dumps(runs).decode(),
-        "grace": GRACE_SECONDS,
+        "grace": grace,
     }
     for id, what in connection.execute(SQL["fire"], parameters).fetchall():
         if what == "go":

@@ -31,11 +31,14 @@ FRESH_SECONDS = 0.25
 BEAT_STALLED_SECONDS = 30.0
 # How long a question may stay open behind the back of those who no longer wait.
 PROBE_SECONDS = 2.0
+# What has nothing to do where there is no broker.
+NEED_BROKER = ("flower", "rq")
 
 _LEASES = """
 SELECT count(*) FILTER (WHERE kind = 'worker'),
        count(*) FILTER (WHERE kind = 'beat'),
        count(*) FILTER (WHERE kind = 'scheduler'),
+       count(*) FILTER (WHERE kind = 'worker' AND info ->> 'source' = 'ledger'),
        array_agg(info -> 'beat' ->> 'last_tick_at') FILTER (WHERE kind = 'beat'),
        clock_timestamp()
 FROM ironbeat.leases WHERE expires_at > clock_timestamp()
@@ -47,8 +50,9 @@ class Observations:
     """What was seen.
 
     ``database`` and ``redis`` are ``None`` when the server answered and else say what is wrong.
-    The counts are of live leases and ``None`` when they could not be read; ``tick_age`` (seconds)
-    is that of the freshest beat, ``None`` when no beat has told.
+    The counts are of live leases and ``None`` when they could not be read; ``drawing`` counts the
+    workers that draw their runs from the ledger. ``tick_age`` (seconds) is that of the freshest
+    beat, ``None`` when no beat has told.
     """
 
     database: str | None = None
@@ -57,6 +61,7 @@ class Observations:
     workers: int | None = None
     beats: int | None = None
     schedulers: int | None = None
+    drawing: int | None = None
     tick_age: float | None = None
 
 
@@ -95,6 +100,7 @@ def judge_health(seen: Observations) -> Health:
     checks["database"] = seen.database or "ok"
     if not seen.use_redis:
         checks["redis"] = "not used (USE_REDIS=false)"
+        checks |= dict.fromkeys(NEED_BROKER, "disabled (USE_REDIS=false)")
     else:
         checks["redis"] = seen.redis or "ok"
     if seen.workers is None:
@@ -107,11 +113,13 @@ def judge_health(seen: Observations) -> Health:
         checks["beat"] = "no active beat"
     else:
         checks["beat"] = "ok" if ticking else f"no tick for {seen.tick_age:.0f} s"
+    if seen.drawing:
+        checks["fallback"] = f"active: {seen.drawing} workers draw their runs from the ledger"
     if schedulers:
         checks["task_scheduler"] = "active: schedules run without beat or broker"
 
     redis_works = seen.use_redis and seen.redis is None
-    if seen.database is None and redis_works and workers and ticking:
+    if seen.database is None and redis_works and workers and ticking and not seen.drawing:
         status: Status = "healthy"
     elif fallback and (ticking or schedulers):
         status = "degraded"
@@ -176,7 +184,7 @@ class HealthCheck:
         deadline: float,
     ) -> Health:
         wrong: dict[str, str] = {}
-        leases: tuple[int, int, int, float | None] | None = None
+        leases: tuple[int, int, int, int, float | None] | None = None
         for name, question in questions.items():
             if not question.done():
                 wrong[name] = f"no answer within {deadline:g} s"
@@ -184,7 +192,7 @@ class HealthCheck:
                 wrong[name] = describe(error)
             elif name == "database":
                 leases = question.result()
-        workers, beats, schedulers, tick_age = leases or (None, None, None, None)
+        workers, beats, schedulers, drawing, tick_age = leases or (None, None, None, None, None)
         judged = judge_health(
             Observations(
                 database=wrong.get("database"),
@@ -193,6 +201,7 @@ class HealthCheck:
                 workers=workers,
                 beats=beats,
                 schedulers=schedulers,
+                drawing=drawing,
                 tick_age=tick_age,
             )
         )
@@ -202,14 +211,14 @@ class HealthCheck:
             self._last = (ended, health)
         return health
 
-    def _ask_database(self) -> tuple[int, int, int, float | None]:
+    def _ask_database(self) -> tuple[int, int, int, int, float | None]:
         with database(self._settings, PROBE_SECONDS, "ironbeat-health") as connection:
             found = connection.execute(_LEASES).fetchone()
         assert found is not None
-        workers, beats, schedulers, ticks, now = found
+        workers, beats, schedulers, drawing, ticks, now = found
         told = [tick for tick in map(instant, ticks or ()) if tick is not None]
         tick_age = max(0.0, (now - max(told)).total_seconds()) if told else None
-        return (workers, beats, schedulers, tick_age)
+        return (workers, beats, schedulers, drawing, tick_age)
 
     def _ask_redis(self) -> None:
         with broker(self._settings, PROBE_SECONDS) as client:

@@ -99,6 +99,20 @@ def slow(seconds, name=""):
 
 
 @app.task
+def total_of_names(names):
+    note(f"total_of_names {names}")
+    return names
+
+
+@app.task(bind=True, max_retries=1)
+def slow_then_retry(self, seconds):
+    note(f"slow_then_retry {self.request.retries}")
+    if self.request.retries == 0:
+        time.sleep(seconds)
+        raise self.retry(countdown=0)
+
+
+@app.task
 def talkative():
     for percent in (0, 50, 100):
         ironbeat.report_progress(percent, f"step {percent}")

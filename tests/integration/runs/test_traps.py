@@ -1,4 +1,4 @@
-"""What the guard and the ledger must get right in a real worker, in each kind of pool."""
+"""What guard and ledger must get right in a real worker, in each pool, with Redis and without."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.processes import TESTS, Program, wait_for, worker
 from ironbeat.dispatch import TaskManager
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Run, RunNotFound
-from ironbeat.settings import Settings
+from ironbeat.settings import Settings, get_settings
 
 POOLS = {
     "ironbeat": ("--pool", "custom", "--concurrency", "1"),
@@ -26,12 +26,17 @@ POOLS = {
     "threads": ("--pool", "threads", "--concurrency", "2"),
     "prefork": ("--pool", "prefork", "--concurrency", "2"),
 }
+WITHOUT_REDIS = "-without-redis"
 
 
 class Shop:
     """The adopted application in this process, and its worker's traces."""
 
-    def __init__(self, module: ModuleType, traces: Path, program: Program) -> None:
+    def __init__(
+        self, module: ModuleType, traces: Path, program: Program, pool: str, *, has_redis: bool
+    ) -> None:
+        self.pool = pool
+        self.has_redis = has_redis
         self.tasks = module
         self.ledger: Ledger = module.app.ironbeat.ledger
         self.app = module.app
@@ -57,7 +62,16 @@ class Shop:
         return wait_for(look, program=self.program)
 
 
-@pytest.fixture(scope="module", params=POOLS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        *POOLS,
+        "ironbeat" + WITHOUT_REDIS,
+        "prefork" + WITHOUT_REDIS,
+        pytest.param("threads" + WITHOUT_REDIS, marks=pytest.mark.slow),
+        pytest.param("solo" + WITHOUT_REDIS, marks=pytest.mark.slow),
+    ],
+)
 def worked_shop(
     request: pytest.FixtureRequest,
     module_settings: Settings,
@@ -65,16 +79,22 @@ def worked_shop(
 ) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
     traces = folder / "traces"
+    pool = request.param.removesuffix(WITHOUT_REDIS)
+    has_redis = pool == request.param
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("TRACES", str(traces))
+        if not has_redis:
+            monkeypatch.setenv("USE_REDIS", "false")
+            get_settings.cache_clear()
         monkeypatch.syspath_prepend(str(TESTS / "integration" / "apps"))
         sys.modules.pop("adopted", None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = importlib.import_module("adopted")
         monkeypatch.setenv("CELERY_CUSTOM_WORKER_POOL", "ironbeat.execution.pool:TaskPool")
-        with worker("adopted", folder / "worker.log", *POOLS[request.param]) as program:
-            yield Shop(module, traces, program)
+        with worker("adopted", folder / "worker.log", *POOLS[pool]) as program:
+            yield Shop(module, traces, program, pool, has_redis=has_redis)
+    get_settings.cache_clear()
 
 
 @pytest.fixture
@@ -160,6 +180,8 @@ def test_copies_of_an_ended_run_execute_nothing(shop: Shop) -> None:
     """A copy returns the stored value: chain and chord hear of it, STARTED overwrites nothing."""
     from ironbeat.submission import SENDING, Sending
 
+    if not shop.has_redis:
+        pytest.skip("there is nothing that could bring a copy")
     captured: list = []
     token = SENDING.set(Sending(durable=True, capture=captured))
     chained = chain(shop.tasks.add.s(1, 1), shop.tasks.add.s(10)).apply_async()
@@ -191,8 +213,8 @@ def test_an_expired_run_ends_as_expired(shop: Shop) -> None:
     assert not shop.traces()
 
 
-def test_a_running_task_is_cancelled(shop: Shop, request: pytest.FixtureRequest) -> None:
-    pool = request.node.callspec.params["worked_shop"]
+def test_a_running_task_is_cancelled(shop: Shop) -> None:
+    pool = shop.pool
     if pool in ("solo", "threads"):
         pytest.skip("Celery cannot interrupt a task in this pool")
     manager = TaskManager(shop.app)
@@ -205,8 +227,8 @@ def test_a_running_task_is_cancelled(shop: Shop, request: pytest.FixtureRequest)
     assert "slow-end long" not in shop.traces()
 
 
-def test_a_hard_limit_ends_the_run_as_failed(shop: Shop, request: pytest.FixtureRequest) -> None:
-    pool = request.node.callspec.params["worked_shop"]
+def test_a_hard_limit_ends_the_run_as_failed(shop: Shop) -> None:
+    pool = shop.pool
     if pool in ("solo", "threads"):
         pytest.skip("Celery has no hard limit in this pool")
     if pool == "ironbeat":
@@ -218,8 +240,8 @@ def test_a_hard_limit_ends_the_run_as_failed(shop: Shop, request: pytest.Fixture
     assert shop.tasks.add.delay(1, 1).get(timeout=15) == 2
 
 
-def test_a_lost_child_costs_an_attempt(shop: Shop, request: pytest.FixtureRequest) -> None:
-    if request.node.callspec.params["worked_shop"] != "prefork":
+def test_a_lost_child_costs_an_attempt(shop: Shop) -> None:
+    if shop.pool != "prefork":
         pytest.skip("no child processes in this pool")
     sent = shop.tasks.dies_once.delay()
     run = shop.ended(sent.id)

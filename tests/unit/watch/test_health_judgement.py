@@ -34,6 +34,14 @@ def test_the_body_is_as_the_owners_wrote_it():
         ({"workers": 0, "schedulers": 1}, "degraded", "celery_worker", "no active workers"),
         ({"beats": 0, "schedulers": 1}, "degraded", "beat", "no active beat"),
         ({"use_redis": False}, "degraded", "redis", "not used (USE_REDIS=false)"),
+        ({"use_redis": False}, "degraded", "flower", "disabled (USE_REDIS=false)"),
+        # Redis has returned, and not everybody has heard of it.
+        (
+            {"drawing": 2},
+            "degraded",
+            "fallback",
+            "active: 2 workers draw their runs from the ledger",
+        ),
         (
             {"database": "no answer", "workers": None, "beats": None},
             "unhealthy",
