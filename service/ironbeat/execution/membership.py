@@ -225,6 +225,8 @@ class Membership(bootsteps.StartStopStep):
                     queue=(request.delivery_info or {}).get("routing_key") or "",
                     created_at=header.instant(own.get("created_at")),
                 )
+                # Its submitter may have noted it just now.
+                self.runtime.ledger.end([request.id], state, reason)
         except LedgerUnavailable as error:
             logger.warning("end of run %s (%s) not recorded: %s", request.id, state, error)
 

@@ -282,8 +282,9 @@ WITH RECURSIVE q AS (
 )
 SELECT queue FROM q WHERE queue IS NOT NULL
 
--- not_published: the broker did not take these; whoever can may have them at once
-UPDATE ironbeat.runs SET publish_at = clock_timestamp()
+-- not_published: the broker did not take these; whoever can may have them at once, the oldest first
+UPDATE ironbeat.runs SET publish_at = least(clock_timestamp(),
+    coalesce(eta - interval '15 seconds', created_at))
 WHERE id = ANY(%(ids)s) AND publish_at > clock_timestamp() AND publish_at <> 'infinity'
     AND state IN ('pending', 'retrying')
 
