@@ -18,11 +18,11 @@ from ironbeat.workloads.assistant.trial.senders import App, Webhook, trial_app
 KINDS = ("telegram", "dingtalk", "wechat", "wechat-plain", "wecom")
 
 
-def install(kind: str, api: str, **options: Any) -> App:
-    """An app of that kind, known to its channel and to the assistant."""
+def install(kind: str, api: str, *, name: str = "app", **options: Any) -> App:
+    """An app of that kind, known to its channel and to the assistant as ``KIND-NAME``."""
     channel, _, plain = kind.partition("-")
     app = trial_app(channel, api, plain=bool(plain))
-    app = App(channel, f"{kind}-app", app.secrets, api, {**app.options, **options})
+    app = App(channel, f"{kind}-{name}", app.secrets, api, {**app.options, **options})
     accounts.save(app.channel, app.app_id, app.secrets, app.options)
     return app
 

@@ -71,6 +71,7 @@ def app(assistant: Assistant, apis: ChannelApis, model: Model) -> App:
     installed = install(
         "telegram",
         apis.url,
+        name="llm",
         llm_url=model.url,
         llm_model="tiny",
         default_permissions=["inventory.read"],

@@ -17,7 +17,9 @@ from ironbeat.workloads.assistant import tokens
 from ironbeat.workloads.assistant.accounts import Account
 from ironbeat.workloads.assistant.channels import CHANNELS, calls
 from ironbeat.workloads.assistant.channels.contract import (
+    CREDENTIALS_SECONDS,
     FateUnknown,
+    Rejected,
     Sent,
     TokenRejected,
     TryLater,
@@ -118,15 +120,22 @@ def _send(account: Account, reply_to: Mapping[str, Any], attempt: Attempt) -> Se
     repeated = attempt.unknown_fates > 0
     if not channel.needs_token(account, reply_to):
         return channel.send(client, account, None, reply_to, attempt.content, repeated=repeated)
-    token, version = tokens.current(account)
+    token, version = _token(account)
     try:
         return channel.send(client, account, token, reply_to, attempt.content, repeated=repeated)
     except TokenRejected:
-        token, _ = tokens.current(account, not_version=version)
+        token, _ = _token(account, not_version=version)
     try:
         return channel.send(client, account, token, reply_to, attempt.content, repeated=repeated)
     except TokenRejected as error:
         raise TryLater(f"a fresh access token was rejected: {error}") from None
+
+
+def _token(account: Account, *, not_version: int | None = None) -> tuple[str, int]:
+    try:
+        return tokens.current(account, not_version=not_version)
+    except (Rejected, TokenRejected) as error:
+        raise TryLater(str(error), CREDENTIALS_SECONDS) from None
 
 
 def parts_of(text: str, longest_bytes: int) -> list[str]:

@@ -11,6 +11,9 @@ import httpx
 from ironbeat.workloads.assistant.accounts import Account
 from ironbeat.workloads.assistant.incoming import Incoming, Request
 
+# Credentials that a channel does not take are for an operator to correct; answers wait for that.
+CREDENTIALS_SECONDS = 60.0
+
 UnknownFate = Literal["resend", "leave"]
 
 

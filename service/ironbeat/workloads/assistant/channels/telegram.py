@@ -16,6 +16,7 @@ import orjson
 from ironbeat.workloads.assistant.accounts import Account
 from ironbeat.workloads.assistant.channels import calls, reading
 from ironbeat.workloads.assistant.channels.contract import (
+    CREDENTIALS_SECONDS,
     Rejected,
     Reply,
     Sent,
@@ -139,4 +140,6 @@ class Telegram:
         if answer.get("error_code") == 429:
             wait = (answer.get("parameters") or {}).get("retry_after")
             raise TryLater(told, float(wait) if isinstance(wait, int | float) else None)
+        if status == 401:
+            raise TryLater(f"HTTP {status}: {told}", CREDENTIALS_SECONDS)
         raise Rejected(f"HTTP {status}: {told}")
