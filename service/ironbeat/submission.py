@@ -28,7 +28,7 @@ from kombu.utils.json import dumps as kombu_dumps
 from redis.exceptions import RedisError
 
 from ironbeat.capacity import Capacity
-from ironbeat.execution import attempt, header, runtime
+from ironbeat.execution import attempt, events, header, runtime
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Outcome
 from ironbeat.runs.recorder import Recorder
@@ -332,6 +332,8 @@ class SubmittingProducer:
         ):
             return None
         try:
+            if events.unheard(self._real.channel, publish.get("routing_key") or ""):
+                return None
             return self._real.publish(body, **publish)
         except BROKER_ERRORS:
             submission.breaker.trip()

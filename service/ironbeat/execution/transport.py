@@ -40,7 +40,6 @@ import redis
 from kombu.log import get_logger
 from kombu.transport import redis as stock
 from kombu.utils import symbol_by_name
-from kombu.utils.json import dumps as kombu_dumps
 from kombu.utils.json import loads as kombu_loads
 from redis.exceptions import (
     AuthenticationError,
@@ -203,8 +202,6 @@ class Channel(stock.Channel):
         self._custody: Custody | None = None
         self._unrecorded: set[str] = set()
         self._unstarted: deque[Delivery] = deque()
-        # How many a fanout message reached, and when that was (monotonic), by its routing key.
-        self.reached: dict[str, tuple[int, float]] = {}
         self._delivering = False
         # Whether so much came with the last fetch that more is likely to be there.
         self._busy = False
@@ -548,21 +545,6 @@ class Channel(stock.Channel):
         if recorded:
             logger.debug("gave back %d messages", len(recorded))
         return True
-
-    # -- publishing to whoever listens -----------------------------------------------------------
-
-    def _put_fanout(self, exchange: str, message: Any, routing_key: str, **kwargs: Any) -> None:
-        """As kombu's, noting how many subscribers a message reached."""
-        if kwargs.get("_publish_batch") is not None:
-            super()._put_fanout(exchange, message, routing_key, **kwargs)
-            return
-        payload = kombu_dumps(message)
-        with self.conn_or_acquire() as client:
-            reached = sum(
-                client.publish(topic, payload)
-                for topic in self._get_publish_topics(exchange, routing_key)
-            )
-        self.reached[routing_key] = (reached, monotonic())
 
     # -- sweeping and closing --------------------------------------------------------------------
 
