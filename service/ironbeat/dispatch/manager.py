@@ -8,8 +8,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, cast
 from uuid import uuid4
 
@@ -21,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from ironbeat import database, queries
 from ironbeat.capacity import Capacity, QueueFull
+from ironbeat.dispatch import template
 from ironbeat.execution.attempt import RunFailed
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Run, RunNotFound
@@ -37,6 +40,10 @@ MAX_ARGUMENT_BYTES = 1024 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
 _POLL_SECONDS = 0.05
 _POLL_SECONDS_MOST = 0.5
+
+
+# A template for each kind of submission: task, queue, priority; ``None`` where there can be none.
+Forms = dict[tuple[str, str | None, int | None], template.Template | None]
 
 
 class TaskRejected(ValueError):
@@ -138,15 +145,23 @@ class TaskManager:
         the ids of the batches before in ``submitted``.
         """
         ids: list[str] = []
+        forms: Forms = {}
         waiting: list[NewRun] = []
         size = 0
-        for asked in submissions:
-            waiting.append(self._prepare(asked))
-            size += len(waiting[-1].message or "")
-            if len(waiting) >= batch or size >= BATCH_BYTES:
-                self._submit_batch(waiting, ids)
-                waiting, size = [], 0
-        self._submit_batch(waiting, ids)
+        # One batch is committed while the next one is prepared.
+        with ThreadPoolExecutor(1, thread_name_prefix="submit") as committing:
+            before: Future[None] | None = None
+            for asked in submissions:
+                waiting.append(self._prepare(asked, forms))
+                size += len(waiting[-1].message or "")
+                if len(waiting) >= batch or size >= BATCH_BYTES:
+                    if before is not None:
+                        before.result()
+                    before = committing.submit(self._submit_batch, waiting, ids)
+                    waiting, size = [], 0
+            if before is not None:
+                before.result()
+            self._submit_batch(waiting, ids)
         return ids
 
     def _submit_batch(self, runs: list[NewRun], ids: list[str]) -> None:
@@ -176,8 +191,39 @@ class TaskManager:
         self.ledger.create([run], connection=connection)
         return run.id
 
-    def _prepare(self, asked: Submit) -> NewRun:
-        """Check a submission and build its run with its message; touches no store."""
+    def _prepare(self, asked: Submit, forms: Forms | None = None) -> NewRun:
+        """Check a submission and build its run with its message; touches no store.
+
+        ``forms`` keeps a template of each kind of submission for the next ones.
+        """
+        task = self._task(asked)
+        run = self._fill_in(task, asked, forms) if forms is not None else self._make(task, asked)
+        size = len(run.message or "")
+        if size > MAX_ARGUMENT_BYTES:
+            raise TaskRejected(
+                f"the arguments of {asked.task!r} take {size} bytes; at most {MAX_ARGUMENT_BYTES} "
+                "are carried. Store the data in a table or a file and pass its key."
+            )
+        return run
+
+    def _fill_in(self, task: Any, asked: Submit, forms: Forms) -> NewRun:
+        """The run of a submission, from the template of its kind where there can be one."""
+        kind = (asked.task, asked.queue, asked.priority)
+        timed = not (asked.countdown is None and asked.eta is None and asked.expires is None)
+        form = None if timed else forms.get(kind)
+        if form is not None:
+            try:
+                return form.run(asked.args, asked.kwargs)
+            except (EncodeError, TypeError, ValueError) as error:
+                raise TaskRejected(f"task {asked.task!r} cannot be submitted: {error}") from error
+        run = self._make(task, asked)
+        if not timed and kind not in forms:
+            cut = template.can_be_cut(self.app, task)
+            forms[kind] = template.Template(self.app, run) if cut else None
+        return run
+
+    def _task(self, asked: Submit) -> Any:
+        """The task that is asked for, whose signature the arguments fit."""
         task = self.app.tasks.get(asked.task)
         if task is None:
             # A program that only submits has not imported the task modules yet.
@@ -190,6 +236,10 @@ class TaskManager:
         if asked.queue is not None and asked.queue not in self.app.amqp.queues:
             known = ", ".join(sorted(self.app.amqp.queues))
             raise TaskRejected(f"no queue is named {asked.queue!r}; there are: {known}")
+        return task
+
+    def _make(self, task: Any, asked: Submit) -> NewRun:
+        """The run that Celery's own sender makes of a submission."""
         captured: list[NewRun] = []
         token = SENDING.set(Sending(durable=True, capture=captured))
         options = {
@@ -204,12 +254,6 @@ class TaskManager:
         finally:
             SENDING.reset(token)
         [run] = captured
-        size = len(run.message or "")
-        if size > MAX_ARGUMENT_BYTES:
-            raise TaskRejected(
-                f"the arguments of {asked.task!r} take {size} bytes; at most {MAX_ARGUMENT_BYTES} "
-                "are carried. Store the data in a table or a file and pass its key."
-            )
         return replace(run, publish_after=hold_for(run.eta) or self.app.ironbeat.submission.grace)
 
     def _hand_over(self, runs: Sequence[NewRun]) -> None:
@@ -351,13 +395,18 @@ class TaskManager:
         return await asyncio.to_thread(self.cancel, id, reason=reason)
 
 
+@lru_cache(maxsize=1024)
+def _signature(body: Any) -> inspect.Signature:
+    return inspect.signature(body)
+
+
 def check_arguments(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raise :class:`TaskRejected` unless the arguments fit the task's signature."""
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise TaskRejected(f"args must be a list, not {type(args).__name__}")
     if not isinstance(kwargs, Mapping):
         raise TaskRejected(f"kwargs must be a mapping, not {type(kwargs).__name__}")
-    signature = inspect.signature(task.run)
+    signature = _signature(task.run)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:

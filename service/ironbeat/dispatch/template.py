@@ -41,7 +41,7 @@ def can_be_cut(app: Any, task: Any) -> bool:
 class Template:
     """Makes runs like ``sample``, which Celery made from a submission of the same kind."""
 
-    def __init__(self, app: Any, task: Any, sample: NewRun) -> None:
+    def __init__(self, app: Any, sample: NewRun) -> None:
         message = orjson.loads(sample.message or "{}")
         self._fields = {each.name: getattr(sample, each.name) for each in fields(sample)}
         self._headers: dict[str, Any] = message["headers"]

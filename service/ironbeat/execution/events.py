@@ -38,9 +38,10 @@ class EventDispatcher(StockDispatcher):
     def send(self, type: str, *args: Any, **fields: Any) -> Any:
         """As Celery's; a task's event is dropped where nobody has listened a moment ago."""
         producer = self.producer if type.startswith("task-") else None
-        if producer is not None and not consumption.broker_lost():
-            if unheard(producer.channel, TOGETHER):
-                return None
+        if producer is None or consumption.broker_lost():
+            return super().send(type, *args, **fields)
+        if unheard(producer.channel, TOGETHER):
+            return None
         return super().send(type, *args, **fields)
 
     def _publish(self, event: Any, producer: Any, routing_key: str, **options: Any) -> Any:

@@ -58,18 +58,23 @@ def put(producer: Any, messages: Iterable[Mapping[str, Any] | str], *, first: bo
 def _read(found: Mapping[str, Any] | str) -> Mapping[str, Any]:
     if not isinstance(found, str):
         return found
-    if _LONG_NUMBER.search(found) or '"__type__"' in found:
-        read: Mapping[str, Any] = kombu_loads(found)
-        return {**read, "long": True}
-    parsed: Mapping[str, Any] = orjson.loads(found)
-    return parsed
+    if not (_LONG_NUMBER.search(found) or '"__type__"' in found):
+        try:
+            parsed: Mapping[str, Any] = orjson.loads(found)
+        except orjson.JSONDecodeError:
+            # Lone surrogates, which Python's json reads and writes escaped.
+            pass
+        else:
+            return parsed
+    read: Mapping[str, Any] = kombu_loads(found)
+    return {**read, "not_plain": True}
 
 
 def _is_plain(channel: Any, message: Mapping[str, Any]) -> bool:
     return (
         isinstance(channel, RedisChannel)
         and not message.get("exchange")
-        and not message.get("long")
+        and not message.get("not_plain")
         and not (channel._expires and message["routing_key"] in channel._expires)
     )
 
