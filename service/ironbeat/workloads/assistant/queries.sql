@@ -347,3 +347,14 @@ FROM (
 ) AS r JOIN documents.documents AS d ON d.id = r.document_id
 WHERE r.share >= %(least)s
 ORDER BY r.share DESC, length(r.text) LIMIT %(limit)s
+
+-- open_of_app: how many messages and answers of an app are under way
+SELECT (
+        SELECT count(*) FROM assistant.messages AS m
+        WHERE m.account_id = a.id AND m.state = 'received'
+    ) + (
+        SELECT count(*) FROM assistant.answers AS w
+            JOIN assistant.messages AS m ON m.id = w.message_id
+        WHERE m.account_id = a.id AND w.state IN ('pending', 'sending')
+    ) AS open
+FROM assistant.accounts AS a WHERE a.channel = %(channel)s AND a.app_id = %(app_id)s

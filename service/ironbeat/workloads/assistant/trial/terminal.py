@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -11,16 +12,19 @@ import httpx
 import typer
 from fastapi import FastAPI
 
-from ironbeat import CommandError, ExitStatus, get_settings
+from ironbeat import CommandError, ExitStatus, connection, get_settings
 from ironbeat.workloads.assistant import accounts, reception
 from ironbeat.workloads.assistant.channels import CHANNELS
 from ironbeat.workloads.assistant.inventory import PERMISSION
+from ironbeat.workloads.assistant.store import fetch
 from ironbeat.workloads.assistant.trial.apis import REAL_LIMITS, ChannelApis, Said
 from ironbeat.workloads.assistant.trial.senders import App, Webhook, trial_app
 
 # The user who types, and how long the channel would wait for a response.
 USER = "1001"
 RESPONSE_SECONDS = 60.0
+# How long the end of a chat waits for answers that are under way.
+ANSWER_SECONDS = 30.0
 
 Post = Callable[[Webhook], httpx.Response]
 
@@ -42,6 +46,19 @@ def chat(channel: str, *, plain: bool = False) -> None:
         for line in _lines():
             response = post(played.message(line, user=USER))
             _show_response(played, response)
+        _wait_for_answers(played)
+
+
+def _wait_for_answers(app: App) -> None:
+    """What was asked is answered before the app goes: input from a file ends at once."""
+    ends_at = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < ends_at:
+        with connection() as opened:
+            row = fetch(opened, "open_of_app", channel=app.channel, app_id=app.app_id)
+        if row is None or not row["open"]:
+            return
+        time.sleep(0.2)
+    typer.secho(f"[{row['open'] if row else 0} not answered: does a worker run?]", fg="red")
 
 
 def _lines() -> Iterator[str]:
@@ -106,12 +123,18 @@ def _in_process() -> Iterator[httpx.Client]:
 
 
 def _posted(client: httpx.Client, webhook: Webhook) -> httpx.Response:
-    return client.post(
-        webhook.path,
-        params=dict(webhook.query),
-        headers=dict(webhook.headers),
-        content=webhook.body,
-    )
+    """Post; the API may still remember the app of a chat that ended just before."""
+    ends_at = time.monotonic() + accounts.REMEMBERED_SECONDS + 1
+    while True:
+        response = client.post(
+            webhook.path,
+            params=dict(webhook.query),
+            headers=dict(webhook.headers),
+            content=webhook.body,
+        )
+        if response.status_code not in (403, 404) or time.monotonic() > ends_at:
+            return response
+        time.sleep(0.5)
 
 
 def _greet(app: App) -> None:
