@@ -14,6 +14,7 @@ from benchmarks import (
     overload,
     recovery,
     soak,
+    speech,
     submission,
     throughput,
     webhook,
@@ -50,6 +51,11 @@ BENCHMARKS: dict[str, tuple[ModuleType, tuple[str, ...], str]] = {
         overload,
         (),
         "a million runs in one go: memory, beat's lateness, health, and that none is lost",
+    ),
+    "speech": (
+        speech,
+        (),
+        "recordings judged: pairs in order, how far a codec moves a score, analyses a second",
     ),
     "submit": (submission, ("celery",), "tasks handed over by one process, committed"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -135,6 +136,27 @@ def test_the_owners_commands_answer(suite, worker) -> None:
     [one] = stats.values()
     assert sorted(one["queues"]) == ["ai_analysis", "health", "maintenance"]
     assert one["rss_mb"] < 512
+
+
+def test_tasks_that_mostly_wait_run_on_eventlet(suite, worker, tmp_path: Path) -> None:
+    pytest.importorskip("eventlet", reason="the extra eventlet is not installed")
+    # This one alone consumes while the other is stopped.
+    worker.kill(signal.SIGSTOP)
+    queues = ("--queues", "maintenance", "--concurrency", "10")
+    arguments = [*PROGRAM, "speech", "worker", "--pool", "eventlet", "--name", "green", *queues]
+    green = Program(arguments, tmp_path / "green.log", dict(os.environ))
+    try:
+        manager = TaskManager()
+        ids = [manager.submit("cleanup_old_analyses_task") for _ in range(5)]
+        wait_for(
+            lambda: all(manager.status(id).state == "succeeded" for id in ids),
+            seconds=120,
+            program=green,
+        )
+        assert {(manager.status(id).worker or "").split("@")[0] for id in ids} == {"green"}
+    finally:
+        worker.kill(signal.SIGCONT)
+        green.stop()
 
 
 def test_a_recording_is_judged_by_hand(suite, tmp_path: Path) -> None:

@@ -6,14 +6,13 @@ What the platform has a command for is handed to that command, with this workloa
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ironbeat import run_command
+from ironbeat import CommandError, ExitStatus, run_command
 from ironbeat.workloads.speech import workload
 
 QUEUES = ",".join(queue.name for queue in workload.queues)
@@ -93,8 +92,9 @@ def analyze(
     try:
         found = analysis.analyse(file.read_bytes(), exercise)
     except (Rejected, UnknownSpelling) as refused:
-        print(f"{file} cannot be judged: {refused}", file=sys.stderr)
-        raise typer.Exit(6) from refused
+        raise CommandError(
+            f"{file} cannot be judged: {refused}", status=ExitStatus.REFUSED
+        ) from refused
     if picture is not None:
         picture.write_text(found.picture, encoding="utf-8")
     scores = {
@@ -121,8 +121,11 @@ def show(
 
     found = store.latest(practice_record_id)
     if found is None:
-        print(f"practice record {practice_record_id} has no analysis", file=sys.stderr)
-        raise typer.Exit(4)
+        raise CommandError(
+            f"practice record {practice_record_id} has no analysis",
+            "It is analysed by itself within five minutes of its upload.",
+            ExitStatus.NOT_FOUND,
+        )
     if as_json:
         print(json.dumps(found, ensure_ascii=False, default=str))
         return
