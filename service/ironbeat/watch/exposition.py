@@ -22,6 +22,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ironbeat import __version__
+from ironbeat.runs.deadletters import count_open
+from ironbeat.runs.throttles import Standing, read_standing
 from ironbeat.settings import Settings
 from ironbeat.watch.backlog import Backlog, read_backlog
 from ironbeat.watch.fleet import Fleet, Worker, read_fleet
@@ -55,6 +57,8 @@ class Ledger:
     punctuality: Punctuality
     longest_running: float
     totals: Totals
+    dead_letters: int
+    throttles: tuple[Standing, ...]
 
 
 class Exposition(Collector):
@@ -104,6 +108,7 @@ class Exposition(Collector):
             yield from backlog_metrics(ledger.backlog, ledger.longest_running)
             yield from punctuality_metrics(ledger.punctuality)
             yield from total_metrics(ledger.totals)
+            yield from overload_metrics(ledger.fleet, ledger.dead_letters, ledger.throttles)
 
     def _read_ledger(self) -> Ledger:
         with database(
@@ -116,6 +121,8 @@ class Exposition(Collector):
                 punctuality=read_punctuality(connection),
                 longest_running=longest[0].seconds if longest else 0.0,
                 totals=read_totals(connection),
+                dead_letters=count_open(connection),
+                throttles=read_standing(connection),
             )
 
     def _read_broker(self) -> tuple[Broker, tuple[Queue, ...]]:
@@ -275,6 +282,39 @@ def punctuality_metrics(punctuality: Punctuality) -> Iterator[Metric]:
         "How long the schedule that waits longest for beat has been due.",
         punctuality.longest_overdue_seconds,
     )
+
+
+def overload_metrics(
+    fleet: Fleet, dead_letters: int, throttles: Iterable[Standing]
+) -> Iterator[Metric]:
+    """What was given up, ended by force, held back and added."""
+    yield _gauge("ironbeat_dead_letters", "Dead runs that nobody has dealt with yet.", dead_letters)
+    ended = CounterMetricFamily(
+        "ironbeat_watchdog_ended",
+        "Processes that a host's watchdog ended: hung, silent or stalled.",
+        labels=["host", "finding"],
+    )
+    for watchdog in fleet.watchdogs:
+        for finding in ("hung", "silent", "stalled"):
+            ended.add_metric([watchdog.host, finding], watchdog.counts.get(finding, 0))
+    yield ended
+    spares = GaugeMetricFamily(
+        "ironbeat_spare_workers", "Workers that a host's scaler has added.", labels=["host"]
+    )
+    for scaler in fleet.scalers:
+        if scaler.spares_running is not None:
+            spares.add_metric([scaler.host], scaler.spares_running)
+    yield spares
+    runs = GaugeMetricFamily(
+        "ironbeat_throttled_runs",
+        "Runs under a limit over all workers: executing, in line, or promised a start.",
+        labels=["throttle", "what"],
+    )
+    for each in throttles:
+        runs.add_metric([each.name, "executing"], each.executing)
+        runs.add_metric([each.name, "in line"], each.in_line)
+        runs.add_metric([each.name, "promised"], each.promised)
+    yield runs
 
 
 def total_metrics(totals: Totals) -> Iterator[Metric]:

@@ -78,6 +78,35 @@ class Beat(Process):
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A process that a watchdog ended: ``finding`` is hung, silent or stalled."""
+
+    name: str
+    pid: int | None
+    finding: str
+    why: str
+    at: datetime | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Watchdog(Process):
+    """A host's watchdog: the latest processes it had to end, and how many by finding."""
+
+    ended: tuple[Ended, ...]
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Scaler(Process):
+    """A host's scaler: how many spare workers run, how many it started and stopped so far."""
+
+    spares_running: int | None
+    started: int | None
+    stopped: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """All processes that hold a lease or lost one in the last ten minutes."""
 
@@ -96,6 +125,16 @@ class Fleet:
         """The beats whose lease holds."""
         return tuple(beat for beat in self.beats if beat.alive)
 
+    @property
+    def watchdogs(self) -> tuple[Watchdog, ...]:
+        """The hosts' watchdogs."""
+        return tuple(each for each in self.others if isinstance(each, Watchdog))
+
+    @property
+    def scalers(self) -> tuple[Scaler, ...]:
+        """The hosts' scalers."""
+        return tuple(each for each in self.others if isinstance(each, Scaler))
+
 
 def read_fleet(connection: psycopg.Connection[Any]) -> Fleet:
     """The processes of the suite, wherever they run."""
@@ -112,6 +151,10 @@ def read_fleet(connection: psycopg.Connection[Any]) -> Fleet:
             beats.append(_beat(row))
         elif row["kind"] == "scheduler":
             schedulers.append(Process(**_common(row)))
+        elif row["kind"] == "watchdog":
+            others.append(_watchdog(row))
+        elif row["kind"] == "scaler":
+            others.append(_scaler(row))
         else:
             others.append(Process(**_common(row)))
     return Fleet(tuple(workers), tuple(beats), tuple(schedulers), tuple(others))
@@ -175,6 +218,45 @@ def _beat(row: Mapping[str, Any]) -> Beat:
         tick_age_seconds=_age(ticked, row["now"]),
         fired=_whole(told.get("fired")),
         lateness_ms=_number(told.get("lateness_ms")),
+    )
+
+
+def _watchdog(row: Mapping[str, Any]) -> Watchdog:
+    told = _info(row).get("watchdog")
+    told = told if isinstance(told, Mapping) else {}
+    ended = [each for each in told.get("ended") or () if isinstance(each, Mapping)]
+    counts = told.get("counts")
+    return Watchdog(
+        **_common(row),
+        ended=tuple(_ended(each, row["now"]) for each in ended),
+        counts={
+            str(finding): int(number)
+            for finding, number in (counts.items() if isinstance(counts, Mapping) else ())
+            if isinstance(number, int)
+        },
+    )
+
+
+def _ended(item: Mapping[str, Any], now: datetime) -> Ended:
+    at = instant(item.get("at"))
+    return Ended(
+        name=str(item.get("name", "")),
+        pid=_whole(item.get("pid")),
+        finding=str(item.get("finding", "")),
+        why=str(item.get("why", "")),
+        at=at,
+        seconds=_age(at, now),
+    )
+
+
+def _scaler(row: Mapping[str, Any]) -> Scaler:
+    told = _info(row).get("scaler")
+    told = told if isinstance(told, Mapping) else {}
+    return Scaler(
+        **_common(row),
+        spares_running=_whole(told.get("spares_running")),
+        started=_whole(told.get("started")),
+        stopped=_whole(told.get("stopped")),
     )
 
 

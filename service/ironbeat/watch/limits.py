@@ -33,7 +33,8 @@ class Measured:
     the messages waiting in it. ``beat_response`` is how long something due waits for beat;
     ``beats`` and ``workers`` count the live ones.
     ``memory_share`` is the largest fraction of its ceiling that a worker uses. ``silence`` is the
-    longest time since a live worker was heard of.
+    longest time since a live worker was heard of. ``dead_letters`` nobody has dealt with; ``ended``
+    are the processes that a watchdog had to end in the last hour.
     """
 
     success_rate: float | None = None
@@ -48,6 +49,8 @@ class Measured:
     memory_share: float | None = None
     silence: float | None = None
     missed: int | None = None
+    dead_letters: int | None = None
+    ended: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,23 @@ def judge_limits(measured: Measured) -> tuple[Limit, ...]:
             1,
             "",
             "warning",
+        ),
+        _below(
+            "dead_letters",
+            "dead letters (ironbeat dead list)",
+            None if measured.dead_letters is None else float(measured.dead_letters),
+            1,
+            "",
+            "warning",
+        ),
+        _below(
+            "processes_stuck",
+            "processes that a watchdog ended within the hour",
+            None if measured.ended is None else float(len(measured.ended)),
+            1,
+            "",
+            "warning",
+            note=", ".join(measured.ended or ()),
         ),
     )
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from ironbeat import __version__
+from ironbeat.runs.deadletters import count_open
 from ironbeat.settings import Settings, get_settings
 from ironbeat.watch.backlog import Backlog, read_backlog
 from ironbeat.watch.course import Step, read_course
@@ -63,6 +64,8 @@ from ironbeat.workload import (
 DEFAULT_QUEUE = "default"
 WINDOW_SECONDS = 3600.0
 FAILURES_SINCE = timedelta(hours=24)
+# So long a process that a watchdog ended is named.
+ENDED_SECONDS = 3600.0
 DEADLINE_SECONDS = 5.0
 # A day of a busy suite has millions of runs to sum up.
 PERIOD_DEADLINE_SECONDS = 30.0
@@ -163,6 +166,7 @@ class _Ledger:
     schedules: tuple[Schedule, ...]
     running: tuple[Running, ...]
     failures: tuple[Failure, ...]
+    dead_letters: int
 
 
 _DATABASE = """
@@ -293,6 +297,13 @@ def measure(settings: Settings, read: _Ledger | None, lists: tuple[Queue, ...]) 
         memory_share=max(memory) / ceiling if memory else None,
         silence=max((worker.silent_seconds for worker in workers), default=None),
         missed=read.punctuality.missed,
+        dead_letters=read.dead_letters,
+        ended=tuple(
+            f"{each.name}: {each.finding}"
+            for watchdog in read.fleet.watchdogs
+            for each in watchdog.ended
+            if each.seconds is not None and each.seconds < ENDED_SECONDS
+        ),
     )
 
 
@@ -350,8 +361,9 @@ def _read(
         schedules = read_schedules(connection, limit=schedule_limit)
         running = read_running(connection)
         failed = read_failures(connection, now - FAILURES_SINCE, now, failure_limit)
+        dead = count_open(connection)
     state = DatabaseStatus(version, float(size), connections, most, time.monotonic() - started)
-    return _Ledger(state, fleet, backlog, ended, punctual, schedules, running, failed)
+    return _Ledger(state, fleet, backlog, ended, punctual, schedules, running, failed, dead)
 
 
 def _read_broker(settings: Settings) -> Broker | None:

@@ -297,7 +297,7 @@ def test_watching_over_http(served, rows):
     queues = {queue["name"]: queue for queue in served.http.get("/api/queues").json()}
     assert queues["invoices"]["consumers"] == 1
     limits = served.http.get("/api/limits").json()
-    assert len(limits) == 12
+    assert len(limits) == 14
     broken = served.http.get("/api/limits", params={"broken": True}).json()
     assert {limit["name"] for limit in broken} == {x["name"] for x in limits if x["ok"] is False}
     rows.execute("DELETE FROM ironbeat.leases")

@@ -17,6 +17,8 @@ GOOD = Measured(
     memory_share=0.8,
     silence=30.0,
     missed=0,
+    dead_letters=0,
+    ended=(),
 )
 
 
@@ -47,6 +49,8 @@ def test_everything_is_well_just_inside_the_bounds():
         ({"memory_share": 0.801}, {"memory_high"}, "warning"),
         ({"silence": 30.1}, {"worker_silent"}, "warning"),
         ({"missed": 1}, {"schedule_missed"}, "warning"),
+        ({"dead_letters": 1}, {"dead_letters"}, "warning"),
+        ({"ended": ("worker-00@a: hung",)}, {"processes_stuck"}, "warning"),
     ],
 )
 def test_each_limit_breaks_at_its_own_bound_and_alone(fields, names, severity):

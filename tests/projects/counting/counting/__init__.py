@@ -6,7 +6,10 @@ workload = Workload(
     name="counting",
     tasks=("counting.tasks",),
     queues=(Queue("counting"),),
-    task_routes={"counting.tick": "counting", "counting.work": "counting"},
+    task_routes={
+        f"counting.{task}": "counting"
+        for task in ("tick", "work", "segfault", "outgrown", "greedy", "hang")
+    },
     schedules=tuple(
         ScheduleSpec(
             name=f"tick-{number:02}",

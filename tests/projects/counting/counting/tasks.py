@@ -1,6 +1,9 @@
 """Tasks that leave a line when they begin and one when they end."""
 
+import ctypes
 import os
+import resource
+import signal
 import time
 from pathlib import Path
 
@@ -35,3 +38,42 @@ def work(seconds: float) -> float:
     time.sleep(seconds)
     note("end")
     return seconds
+
+
+@shared_task(name="counting.segfault")
+def segfault() -> None:
+    """Kills its worker."""
+    note("begin")
+    ctypes.string_at(0)
+
+
+@shared_task(name="counting.outgrown")
+def outgrown() -> None:
+    """Is killed without a word while it grows, as by the kernel when memory runs out."""
+    note("begin")
+    grown = bytearray(64 * 1024 * 1024)
+    os.kill(os.getpid(), signal.SIGKILL)
+    del grown
+
+
+@shared_task(name="counting.greedy")
+def greedy() -> None:
+    """Meets the memory limit of its process."""
+    note("begin")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 1024 * 1024, hard))
+    try:
+        bytearray(1024 * 1024 * 1024)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@shared_task(name="counting.hang", time_limit=3, soft_time_limit=None)
+def hang() -> None:
+    """Holds the interpreter's lock in C code: no thread of its process can run any more."""
+    note("begin")
+    libc = ctypes.PyDLL(None)
+    while True:
+        # A signal that its process has a handler for would end the sleep, not the loop.
+        libc.sleep(3600)
