@@ -92,7 +92,11 @@ def host_of(answer: dict[str, Any]) -> Host:
 def _ask_ansible(path: Path) -> list[dict[str, Any]]:
     # In a process of its own: Ansible takes over signals, locale and output of the one it is in.
     command = [sys.executable, "-m", "scripts.ops.ansible_reader", str(path)]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    environment = os.environ | {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        # Half an inventory would look like one without problems.
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
+    }
     try:
         answer = subprocess.run(
             command,

@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import paramiko
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_ssh_private_key,
+)
 from fabric import Config, Connection
 from paramiko.ssh_exception import (
     AuthenticationException,
     BadHostKeyException,
     NoValidConnectionsError,
-    PasswordRequiredException,
     SSHException,
 )
 
@@ -192,15 +195,8 @@ class SshReach:
                 "its host key is not the one that is known",
                 f"If it was set up anew: ssh-keygen -R {host.address}",
             ) from error
-        except PasswordRequiredException as error:
-            raise Unreachable(
-                "its key has a passphrase", f"Give it to the agent: ssh-add {host.key_file or ''}"
-            ) from error
         except AuthenticationException as error:
-            user = self._connection.user
-            raise Unreachable(
-                f"it does not let {user} in: {error}", f"Try: ssh {user}@{host.address}"
-            ) from error
+            raise self._refused() from error
         except NoValidConnectionsError as error:
             raise Unreachable(_first_cause(error)) from error
         except (TimeoutError, socket.gaierror, OSError, EOFError) as error:
@@ -210,7 +206,20 @@ class SshReach:
                 raise Unreachable(
                     "its host key is not known", f"Look at it once: ssh {host.address}"
                 ) from error
+            # A key file that nobody wanted is tried as other kinds of key, whose complaint is last.
+            transport = self._connection.client.get_transport()
+            if transport is not None and transport.is_active() and transport.initial_kex_done:
+                raise self._refused() from error
             raise Unreachable(_said(error)) from error
+
+    def _refused(self) -> Unreachable:
+        for key in self._keys():
+            if _locked(key):
+                return Unreachable(
+                    "its key has a passphrase", f"Give it to the agent: ssh-add {key}"
+                )
+        user = self._connection.user
+        return Unreachable(f"it does not let {user} in", f"Try: ssh {user}@{self.host.address}")
 
     def run(self, argv: Sequence[str], timeout: float = RUN_SECONDS) -> Answer:
         """Run a command on the host."""
@@ -383,6 +392,20 @@ def _drain(channel: paramiko.Channel, into: bytearray) -> None:
             into += part
 
 
+def _locked(key: Path) -> bool:
+    """Whether a private key cannot be read without its passphrase."""
+    data = key.read_bytes()
+    load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else load_pem_private_key
+    try:
+        load(data, None)
+    except TypeError:
+        return True
+    except ValueError:
+        # It is none, or of a kind that is not known here: the server's verdict stands.
+        pass
+    return False
+
+
 def _first_cause(error: NoValidConnectionsError) -> str:
     return _said(next(iter(error.errors.values()), error))
 
@@ -395,8 +418,7 @@ def _said(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error)
-    if "banner" in text:
-        return f"no SSH server says its name within {CONNECT_SECONDS:g} s"
-    if "No existing session" in text:
-        return "its SSH server ended the connection"
+    # What paramiko says of a server that is silent, too slow, or none of SSH.
+    if "banner" in text or "No existing session" in text:
+        return "no SSH server answers"
     return text or type(error).__name__

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from scripts.ops import everywhere, output, roll, suite, words
 from scripts.ops.failures import OK, REFUSED, UNHEALTHY, USAGE, OpsError
 from scripts.ops.inventory import Host
 from scripts.ops.looking import facts
-from scripts.ops.processes import RUNS
+from scripts.ops.processes import RUNS, Bounds, Process
 from scripts.ops.reach import Reach, reach
 from scripts.ops.roll import Candidate, Step, Wave
 from scripts.ops.supervisord import Supervisor
@@ -32,6 +32,8 @@ CONFIRM_SECONDS = 60.0
 POLL_SECONDS = 0.5
 # A process that supervisord has started so often in vain is not waited for any longer.
 MOST_STARTS = 4
+# Of a process whose file is gone nobody knows how long it may drain: it is not killed.
+UNKNOWN_BOUNDS = Bounds(stop_seconds=86400, start_seconds=1)
 # How many ended runs are looked at for how long tasks take.
 RUNS_LOOKED_AT = 500
 
@@ -135,18 +137,28 @@ def prepare(hosts: Sequence[Host]) -> tuple[dict[str, _Site], list[Candidate]]:
     for host in hosts:
         processes, bounds, changed = readings[host.name]
         for process in processes:
-            bound = bounds.get(process.full_name)
-            candidates.append(
-                Candidate(
-                    host=host.name,
-                    process=process,
-                    stop_seconds=bound.stop_seconds if bound else 10,
-                    start_seconds=bound.start_seconds if bound else 1,
-                    changed=process.group in changed,
-                    task_seconds=lengths.get((sites[host.name].hostname, process.pid), 0.0),
-                )
-            )
+            task_seconds = lengths.get((sites[host.name].hostname, process.pid), 0.0)
+            candidates.append(candidate(host.name, process, bounds, changed, task_seconds))
     return sites, candidates
+
+
+def candidate(
+    host: str,
+    process: Process,
+    bounds: Mapping[str, Bounds],
+    changed: Collection[str],
+    task_seconds: float = 0.0,
+) -> Candidate:
+    """A process with what supervisord says of its file; it need not be in the file any more."""
+    bound = bounds.get(process.full_name, UNKNOWN_BOUNDS)
+    return Candidate(
+        host=host,
+        process=process,
+        stop_seconds=bound.stop_seconds,
+        start_seconds=bound.start_seconds,
+        changed=process.group in changed,
+        task_seconds=task_seconds,
+    )
 
 
 def _task_seconds(sites: dict[str, _Site]) -> dict[tuple[str, int], float]:
@@ -289,7 +301,8 @@ class _Rolling:
                 said = site.supervisor.last_words(name) or now.problem
                 return 0, f"ends at once, {len(failed)} times now: {said}"
             if now.state == "FATAL":
-                return 0, f"does not start: {now.problem or f'status {now.exit_status}'}"
+                said = site.supervisor.last_words(name) or now.problem
+                return 0, f"does not start: {said or f'status {now.exit_status}'}"
             if now.state == "STOPPED":
                 # Somebody stopped it by hand before or meanwhile.
                 site.supervisor.start(name)
