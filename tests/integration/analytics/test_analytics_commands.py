@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.chats import Chats
 from typer.testing import CliRunner
 
-from conftest import Chats
 from ironbeat.api.application import create_api
 from ironbeat.cli.root import app
 from ironbeat.settings import Settings, get_settings
@@ -122,6 +122,18 @@ def test_a_search_crosses_languages(chats: Chats, chat_file: Path) -> None:
     assert len(found) == 3
     assert found[0]["similarity"] > 0.5
     assert any("密" in row["content"] for row in found)
+
+
+def test_a_model_that_is_not_there_is_told_by_the_commands(
+    chats: Chats, chat_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ironbeat("import", str(chat_file))
+    ironbeat("run")
+    monkeypatch.setenv("IRONBEAT_ANALYTICS_MODEL", str(tmp_path / "nothing"))
+    get_settings.cache_clear()
+    for command in (["run"], ["search", "password"]):
+        assert "ANALYTICS_MODEL" in ironbeat(*command, exit_status=2)
+    get_settings.cache_clear()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 import redis
+from tests.chats import Chats
 
-from conftest import Chats
 from ironbeat.settings import Settings, get_settings
 from ironbeat.workloads.analytics import classification, payload, sample
 from ironbeat.workloads.analytics.tasks import (

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from tests.chats import Chats
 
-from conftest import Chats
 from ironbeat.settings import get_settings
 from ironbeat.workloads.analytics import embedder, sample, vectors
 from ironbeat.workloads.analytics.database import transaction

@@ -142,10 +142,14 @@ def search(
 ) -> None:
     """Print the messages nearest in meaning, with the group each belongs to."""
     from ironbeat.workloads.analytics import vectors
+    from ironbeat.workloads.analytics.embedder import ModelUnusable
 
     if not text.strip():
         raise typer.BadParameter("say what to look for")
-    found = vectors.similar(text, role=_role(role), number=limit)
+    try:
+        found = vectors.similar(text, role=_role(role), number=limit)
+    except ModelUnusable as error:
+        raise typer.BadParameter(str(error)) from error
     if as_json:
         _print(found)
         return
