@@ -90,7 +90,9 @@ class TransformerEmbedder:
             raise ModelUnusable(
                 f"IRONBEAT_ANALYTICS_MODEL={directory} does not load: {error!r}"
             ) from error
-        self.dimensions = int(self._model.get_sentence_embedding_dimension())
+        # Version 6 of the library calls it by a shorter name.
+        dimensions = getattr(self._model, "get_embedding_dimension", None)
+        self.dimensions = int((dimensions or self._model.get_sentence_embedding_dimension)())
         if self.dimensions > STORED:
             raise ModelUnusable(
                 f"IRONBEAT_ANALYTICS_MODEL={directory} makes vectors of {self.dimensions} "
