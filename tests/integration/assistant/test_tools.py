@@ -7,9 +7,11 @@ import time
 import pytest
 from tests.assistant import Assistant
 
-from ironbeat.workloads.assistant import knowledge, tools
+from ironbeat.workloads.assistant import knowledge, tasks, tools
+from ironbeat.workloads.assistant.handler import handler
 from ironbeat.workloads.assistant.tools import ToolBroken, ToolUser, run_tool
 from ironbeat.workloads.assistant.trial.senders import App
+from ironbeat.workloads.assistant.turns import Turn
 
 CLERK = ToolUser(1, ("inventory.read",), "en")
 
@@ -112,6 +114,8 @@ def test_progress_is_told_where_the_tool_was_called(assistant: Assistant) -> Non
 def test_a_parameter_without_annotation_or_a_name_that_is_taken() -> None:
     with pytest.raises(ValueError, match="no annotation"):
         tools.tool("untyped", description="", permission=None)(lambda x: x)
+    with pytest.raises(ValueError, match="long=True"):
+        tools.tool("slow", description="", permission=None, seconds=60)
     with pytest.raises(ValueError, match="registered already"):
         tools.tool("check_inventory_stock", description="", permission=None)(lambda: None)
 
@@ -164,3 +168,34 @@ def test_what_documents_hold_is_quoted(assistant: Assistant, apps: dict[str, App
     assert "三十天" in str(assistant.say(apps["wechat"], "請問收貨後幾天內可以退貨？"))
     assert knowledge.search("the weather in Lisbon") == []
     assistant.rows("DELETE FROM documents.chunks WHERE document_id = 'd1'")
+
+
+def test_a_long_tool_tells_how_far_it_is_in_the_chat(
+    assistant: Assistant, apps: dict[str, App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "PROGRESS_SECONDS", 0.0)
+    assistant.say(apps["telegram"], "/help")
+    message_id, user_id, conversation_id = assistant.rows(
+        "SELECT id, user_id, conversation_id FROM assistant.messages"
+    )[0]
+    for _ in range(2):  # A second run of the same says nothing twice.
+        done = tasks.execute_tool_async("report_low_stock", user_id, {}, message_id=message_id)
+        assert (done["tool"], done["state"]) == ("report_low_stock", "succeeded")
+    Turn(conversation_id, "test", handler().handle).take()
+    said = assistant.apis.texts()
+    assert said[:4] == [
+        f"report_low_stock: {percent}% ({code})"
+        for percent, code in ((0, "KHH-1"), (25, "SHA-1"), (50, "TPE-1"), (75, "TPE-2"))
+    ]
+    assert said[4].startswith("In 4 warehouses") and len(said) == 5
+
+
+def test_a_tool_or_user_that_is_not_there(assistant: Assistant, apps: dict[str, App]) -> None:
+    with pytest.raises(LookupError, match="no user"):
+        tasks.execute_tool_async("report_low_stock", 0, {})
+    assistant.say(apps["telegram"], "/help")
+    user_id = assistant.value("SELECT id FROM assistant.users")
+    with pytest.raises(LookupError, match="check_inventory_stock"):
+        tasks.execute_tool_async("nothing", user_id, {})
+    denied = tasks.execute_tool_async("check_inventory_stock", user_id, {"warehouse": "x" * 200})
+    assert denied["state"] == "invalid"

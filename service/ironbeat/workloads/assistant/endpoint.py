@@ -81,6 +81,7 @@ class Endpoint:
                 return spoken.text.strip()
             said.append(_assistant(spoken))
             for call in spoken.calls.values():
+                _in_time(ends_at)
                 said.append(_called(call, call_tool, message.language))
         raise EndpointFailed("it called tools and did not answer")
 
@@ -132,9 +133,8 @@ class Endpoint:
         spoken = _Said()
         shown = 0.0
         for piece in _events(answer):
+            _in_time(ends_at)
             now = time.monotonic()
-            if now > ends_at:
-                raise EndpointFailed(f"it takes more than {ALL_SECONDS:g} s")
             if now - shown > TYPING_EVERY_SECONDS:
                 delivery.busy(self._account, message.reply_to)
                 shown = now
@@ -142,6 +142,11 @@ class Endpoint:
             if len(spoken.text) > LONGEST_ANSWER:
                 break
         return spoken
+
+
+def _in_time(ends_at: float) -> None:
+    if time.monotonic() > ends_at:
+        raise EndpointFailed(f"it takes more than {ALL_SECONDS:g} s")
 
 
 @lru_cache(maxsize=1)

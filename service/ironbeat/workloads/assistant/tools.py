@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "ironbeat.assistant.tools"
 SECONDS = 10.0
+# Its conversation waits for a tool that is not long.
+MOST_SECONDS = 30.0
 # A result goes into the log and into a chat.
 MOST_OUTPUT_CHARACTERS = 100_000
 
@@ -138,8 +140,11 @@ def tool(
 ) -> Callable[[F], F]:
     """Register the decorated function as a tool; see :class:`Tool`.
 
-    Raises :class:`ValueError` for a name that is taken or a parameter without annotation.
+    Raises :class:`ValueError` for a name that is taken, a parameter without annotation, or a time
+    limit above :data:`MOST_SECONDS` of a tool that is not ``long``.
     """
+    if seconds > MOST_SECONDS and not long:
+        raise ValueError(f"tool {name!r} may take {seconds:g} s: register it with long=True")
 
     def register(function: F) -> F:
         known = _registry.get(name)

@@ -31,7 +31,7 @@ from ironbeat.workloads.assistant.store import Connection, fetch, sql
 logger = logging.getLogger(__name__)
 
 # Renewed at every step. Longer than the longest step: a message's handling, see `handler`.
-HOLD_SECONDS = 150.0
+HOLD_SECONDS = 180.0
 # After so long a holder lets somebody else go on, so that one chatty user does not keep a worker.
 TURN_SECONDS = 60.0
 # How often handling a message is tried, and how long the conversation waits in between.
