@@ -166,7 +166,7 @@ def _clock(host: str, skew: float) -> Check:
 
 def _pidfiles(seen: Snapshot) -> Iterator[Check]:
     files = dict(seen.facts.get("pidfiles", {}))
-    supervised = [each for each in seen.programs if each.group in PROGRAMS]
+    supervised = [each for each in seen.programs if each.group in PROGRAMS or each.name in files]
     wrong = [said for each in supervised if (said := _drift(each, files.pop(each.name, None)))]
     # What is left belongs to no program of this host; only a lock shows that somebody lives.
     wrong += [

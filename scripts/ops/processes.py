@@ -10,7 +10,10 @@ from typing import Any
 RUNS = ("RUNNING", "STARTING")
 
 # Programs, in the order in which they may be restarted: those that stop at once come first.
-PROGRAMS = ("beat", "api", "flower", "worker")
+PROGRAMS = ("watchdog", "scaler", "beat", "api", "flower", "worker", "spare")
+
+# Programs that run only while they are needed; one that is stopped is as it should be.
+ON_DEMAND = ("spare",)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Process:
     problem: str
     logfile: str
     started_at: int = 0
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is stopped because nobody needs it now."""
+        return self.state == "STOPPED" and self.group in ON_DEMAND
 
     @property
     def full_name(self) -> str:

@@ -271,7 +271,7 @@ class _Rolling:
             host=step.host,
             name=name,
             ok=not problem,
-            said=problem,
+            said=problem or ("" if pid else "ended, and is not needed any more"),
             pid=pid,
             drained_seconds=round(drained, 1),
             seconds=round(time.monotonic() - began, 1),
@@ -303,6 +303,8 @@ class _Rolling:
             if now.state == "FATAL":
                 said = site.supervisor.last_words(name) or now.problem
                 return 0, f"does not start: {said or f'status {now.exit_status}'}"
+            if now.resting:
+                return 0, ""
             if now.state == "STOPPED":
                 # Somebody stopped it by hand before or meanwhile.
                 site.supervisor.start(name)
@@ -358,7 +360,8 @@ class _Rolling:
         if group in ("api", "flower"):
             answer = facts(site.reached, deep=True).get("http", {}).get(group, {})
             return "" if "status" in answer else f"does not answer: {answer.get('error')}"
-        if group not in ("worker", "beat"):
+        kind = {"worker": "workers", "spare": "workers", "beat": "beats"}.get(group)
+        if kind is None:
             return ""
         try:
             status = suite.document(site.reached, ["status", "--schedules", "0"])
@@ -366,7 +369,7 @@ class _Rolling:
             return error.message
         held = [
             each
-            for each in status[f"{group}s"]
+            for each in status[kind]
             if each["alive"] and each["host"] == site.hostname and each["pid"] == pid
         ]
         if not held:

@@ -74,10 +74,12 @@ def typical_seconds(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 def chosen(candidates: Sequence[Candidate], programs: Sequence[str]) -> list[Candidate]:
     """Those that ``programs`` names: by program (``worker``), process, or pattern (``*_0[01]``).
 
+    One that is stopped because nobody needs it stays so.
     Raises :class:`OpsError` for a name that no candidate has.
     """
+    candidates = [each for each in candidates if not each.process.resting]
     if not programs:
-        return list(candidates)
+        return candidates
     found = []
     for wanted in programs:
         meant = [

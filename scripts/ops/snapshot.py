@@ -127,7 +127,7 @@ def memory_mb(pid: int, processes: Mapping[str, Mapping[str, Any]]) -> float | N
 def _supervised(host: Host, process: Process, facts: Mapping[str, Any]) -> Program:
     known = facts.get("processes", {})
     problem = ""
-    if process.state not in RUNS:
+    if process.state not in RUNS and not process.resting:
         problem = f"is {process.state.lower()}"
         if process.problem:
             problem += f": {process.problem}"

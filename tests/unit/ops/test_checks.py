@@ -44,6 +44,12 @@ def bad(found: list[Check]) -> dict[str, str]:
     return {check.name: check.said for check in found if check.verdict == "bad"}
 
 
+def test_a_pidfile_of_any_supervised_program_is_its_own() -> None:
+    files = {"dashboard": {"pid": 10, "locked": True}}
+    assert bad(checks({"pidfiles": files}, (program("dashboard"),))) == {}
+    assert "pidfiles" in bad(checks({"pidfiles": files}, (program("dashboard", pid=11),)))
+
+
 def warnings(found: list[Check]) -> dict[str, str]:
     return {check.name: check.said for check in found if check.verdict == "warning"}
 

@@ -122,6 +122,13 @@ def test_programs_are_chosen_by_program_process_or_pattern(
     assert [each.process.name for each in chosen(candidates, programs)] == expected
 
 
+def test_a_spare_that_nobody_needs_stays_stopped() -> None:
+    spares = [candidate("a", "spare_00", state="STOPPED"), candidate("a", "spare_01")]
+    assert [each.process.name for each in chosen(spares, [])] == ["spare_01"]
+    stopped = candidate("a", "worker_00", state="STOPPED")
+    assert chosen([stopped], []) == [stopped]
+
+
 def test_a_program_that_is_nowhere_is_refused() -> None:
     with pytest.raises(OpsError) as error:
         chosen([candidate("a", "beat")], ["wroker"])

@@ -53,6 +53,13 @@ def test_a_process_that_does_not_run_is_complained_of() -> None:
     )
 
 
+def test_a_spare_that_is_stopped_is_as_it_should_be() -> None:
+    processes = [process("worker_00"), process("spare_02", "STOPPED", 0)]
+    assert describe(WORKERS, facts(), processes).complaints == ()
+    gone = [process("worker_00"), process("spare_02", "FATAL", 0, problem="no such file")]
+    assert describe(WORKERS, facts(), gone).complaints == ("one: spare_02 is fatal: no such file",)
+
+
 def test_a_program_that_the_groups_ask_for_must_be_there() -> None:
     host = Host("one", frozenset({"workers", "beat"}))
     seen = describe(host, facts(), [process("worker_00")])
