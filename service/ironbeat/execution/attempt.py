@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 from celery import states
@@ -40,6 +41,7 @@ _MARK = "_ironbeat_attempt"
 _CLAIM = "_ironbeat_claim"
 _RESENT = "_ironbeat_resent"
 _RETRY_OF = "_ironbeat_retry_of"
+_hard_limits: WeakKeyDictionary[Any, float | None] = WeakKeyDictionary()
 
 
 def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -248,8 +250,13 @@ def _execute(
 def hard_limit(task: Any, request: Any) -> float | None:
     """The seconds after which an execution is ended by force: of the message, task or settings."""
     asked = (request.timelimit or (None, None))[0]
-    found = asked or task.time_limit or task.app.conf.task_time_limit
-    return float(found) if found else None
+    if asked or task.time_limit:
+        return float(asked or task.time_limit)
+    # Celery's configuration is slow to ask, and does not change under a worker.
+    if task.app not in _hard_limits:
+        found = task.app.conf.task_time_limit
+        _hard_limits[task.app] = float(found) if found else None
+    return _hard_limits[task.app]
 
 
 def _opened(

@@ -240,7 +240,8 @@ class BlackBox:
         return made
 
     def _watch_faults(self) -> None:
-        self._crash = _crash_path(self._path).open("wb")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        self._crash = os.fdopen(os.open(_crash_path(self._path), flags, 0o600), "wb")
         faulthandler.enable(self._crash, all_threads=False)
         if threading.current_thread() is threading.main_thread():
             faulthandler.register(STACKS_SIGNAL, self._crash, all_threads=True, chain=False)
