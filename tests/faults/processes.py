@@ -118,8 +118,8 @@ def database_connections_cut(suite: Suite) -> float:
 
 SCENARIOS: dict[str, Scenario] = {
     "worker-terminated": worker_told_to_stop,
-    "worker-stopped": worker_stopped_beyond_its_lease,
-    "every-worker-stopped": every_worker_stopped,
+    "worker-paused": worker_stopped_beyond_its_lease,
+    "every-worker-paused": every_worker_stopped,
     "beat-terminated": beat_told_to_stop,
     "one-of-two-beats-killed": one_of_two_beats_killed,
     "one-of-two-beats-stopped": one_of_two_beats_stopped_for_a_minute,
