@@ -15,7 +15,8 @@ from typing import Any, TypeVar, cast
 
 from celery import Celery
 from celery import Task as StockTask
-from celery.app.amqp import AMQP
+from celery.app.amqp import AMQP, Queues
+from kombu import Queue
 from kombu.utils.imports import symbol_by_name
 
 from ironbeat import housekeeping
@@ -27,6 +28,7 @@ from ironbeat.execution.attempt import guarded, retrying
 from ironbeat.execution.leaving import farewells
 from ironbeat.execution.messages import REQUEST
 from ironbeat.execution.results import LedgerBackend
+from ironbeat.execution.rq_carrier import carries
 from ironbeat.observability import logs, sentry
 from ironbeat.schedules.monitored import monitored
 from ironbeat.settings import Settings, get_settings
@@ -37,10 +39,21 @@ logger = logging.getLogger(__name__)
 A = TypeVar("A", bound=Celery)
 
 
+class KnownQueues(Queues):
+    """Celery's queues; one of RQ's may be named, and does not become one that workers consume."""
+
+    def __missing__(self, name: str) -> Any:
+        if carries(name):
+            return Queue(name, exchange=self.default_exchange, routing_key=name)
+        return super().__missing__(name)
+
+
 class SubmittingAMQP(transport.WithOurConnections, AMQP):
     """Celery's sender of task messages publishing through the platform's submission, and the
     platform's transport for Redis.
     """
+
+    queues_cls = KnownQueues
 
     def _create_task_sender(self) -> Any:
         send = super()._create_task_sender()

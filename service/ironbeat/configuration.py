@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery
@@ -29,7 +29,7 @@ def configure(app: Celery, settings: Settings, found: Sequence[Workload]) -> Non
             for workload in found
             for task, route in workload.task_routes.items()
         },
-        task_annotations=_time_limits(found),
+        task_annotations=_time_limits(found, settings),
         task_serializer="json",
         result_serializer="json",
         event_serializer="json",
@@ -76,24 +76,35 @@ def configure(app: Celery, settings: Settings, found: Sequence[Workload]) -> Non
     )
 
 
-def _time_limits(found: Sequence[Workload]) -> list[Any]:
-    return [_WorkloadLimits(w) for w in found if w.soft_time_limit or w.time_limit]
+def _time_limits(found: Sequence[Workload], settings: Settings) -> list[Any]:
+    defaults = {
+        "soft_time_limit": settings.task_soft_time_limit,
+        "time_limit": settings.task_time_limit,
+    }
+    return [_WorkloadLimits(w, defaults) for w in found if w.soft_time_limit or w.time_limit]
 
 
 class _WorkloadLimits:
     """A Celery annotation: a workload's time limits for its tasks that set none."""
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, defaults: Mapping[str, int]) -> None:
         self._workload = workload
+        # Celery has given them to each task that sets none before it asks for annotations.
+        self._defaults = defaults
 
     def annotate(self, task: Any) -> dict[str, Any] | None:
-        if not self._workload.holds(type(task).__module__):
+        # Celery hands over the task's class.
+        if not self._workload.holds(task.__module__):
             return None
         limits = {
             "soft_time_limit": self._workload.soft_time_limit,
             "time_limit": self._workload.time_limit,
         }
-        return {k: v for k, v in limits.items() if v is not None and getattr(task, k, None) is None}
+        return {
+            name: value
+            for name, value in limits.items()
+            if value is not None and getattr(task, name, None) in (None, self._defaults[name])
+        }
 
     def annotate_any(self) -> dict[str, Any] | None:
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from celery import Celery
 
 from ironbeat.capacity import Capacity, Marks
 from ironbeat.execution import bootsteps, publishing, results
 from ironbeat.execution.membership import Membership
+from ironbeat.execution.rq_carrier import PREFIX, RQCarrier, carries
 from ironbeat.execution.task_scheduler import BrokerProbe, Fallback, TaskScheduler
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import Message
@@ -18,6 +20,8 @@ from ironbeat.settings import Settings, queue_caps
 from ironbeat.submission import Submission
 from ironbeat.workload import Workload
 
+# What stands in the JSON text of every message for RQ, and hardly in another.
+_OF_RQ = f'"{PREFIX}'
 DISPATCHER = "ironbeat.execution.events:EventDispatcher"
 
 
@@ -34,6 +38,7 @@ class Context:
         #: What is done when PostgreSQL has returned, by its kind.
         self.postponed = {results.CHORD_PART: lambda part: app.backend.count_part(part)}
         self._workload_of: dict[str, str] = {}
+        self.rq = RQCarrier(settings)
         self.capacity = Capacity(
             _caps(settings, found),
             Marks(settings.broker_backlog, settings.broker_memory_percent),
@@ -45,6 +50,7 @@ class Context:
             self.recorder,
             self.workload_of,
             capacity=self.capacity,
+            rq=self.rq,
             use_broker=settings.use_redis,
         )
         app.loader.override_backends = results.BACKENDS | app.loader.override_backends
@@ -83,8 +89,10 @@ class Context:
         Raises one of :data:`ironbeat.submission.BROKER_ERRORS` when the broker does not take them;
         it may have taken some.
         """
-        with self.app.producer_or_acquire() as producer:
-            publishing.put(producer, [message for _, message in messages])
+        for_celery = self._to_rq(messages)
+        if for_celery:
+            with self.app.producer_or_acquire() as producer:
+                publishing.put(producer, for_celery)
 
     def publish_first(self, messages: Sequence[tuple[str, Message | str]]) -> None:
         """:meth:`publish` messages that have waited already, in front of those that have not.
@@ -93,9 +101,31 @@ class Context:
         """
         if not messages:
             return
-        with self.app.producer_or_acquire() as producer:
-            publishing.put(producer, [message for _, message in messages], first=True)
+        for_celery = self._to_rq(messages)
+        if for_celery:
+            with self.app.producer_or_acquire() as producer:
+                publishing.put(producer, for_celery, first=True)
         self.ledger.mark_published([id for id, _ in messages])
+
+    def _to_rq(self, messages: Sequence[tuple[str, Message | str]]) -> list[Message | str]:
+        """Hand RQ those that it carries; returns the others."""
+        for_rq: list[tuple[str, Message | str]] = []
+        others: list[Message | str] = []
+        for id, message in messages:
+            if _goes_to_rq(message):
+                for_rq.append((id, message))
+            else:
+                others.append(message)
+        if for_rq:
+            self.rq.publish(for_rq)
+        return others
+
+
+def _goes_to_rq(message: Message | str) -> bool:
+    """Whether RQ carries a message, as a value or as JSON text, which is opened only if it may."""
+    if isinstance(message, str):
+        return _OF_RQ in message and carries(orjson.loads(message)["routing_key"])
+    return carries(message["routing_key"])
 
 
 def _caps(settings: Settings, found: Sequence[Workload]) -> dict[str, int]:

@@ -31,7 +31,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -65,6 +65,8 @@ PLACES = frozenset(
         "IRONBEAT_LOCAL_PROGRAMS",
         "IRONBEAT_PIDFILE",
         "IRONBEAT_PID_DIR",
+        "IRONBEAT_RQ_DASHBOARDS",
+        "IRONBEAT_RQ_WORKERS",
         "IRONBEAT_STOP_SECONDS",
         "IRONBEAT_USER",
         "IRONBEAT_WORKER_PROCESSES",
@@ -145,6 +147,12 @@ class Settings(BaseSettings):
     use_celery: Annotated[bool, _names("USE_CELERY")] = Field(
         False, description="Whether the workload documents submits to Celery (else to RQ)."
     )
+    documents_llm_url: str = Field(
+        "", description="OpenAI-compatible address (…/v1) that writes summaries; empty: none."
+    )
+    documents_llm_model: str = Field("default", min_length=1, max_length=200)
+    documents_llm_key: SecretStr | None = Field(None, description="Bearer token of that address.")
+    documents_llm_timeout: float = Field(30.0, gt=0, le=600, description="Seconds an answer takes.")
     ai_assistant_use_async: Annotated[bool, _names("AI_ASSISTANT_USE_ASYNC")] = Field(
         False, description="Whether the workload assistant answers in a task."
     )
@@ -241,6 +249,20 @@ class Settings(BaseSettings):
     )
     broker_memory_percent: int = Field(
         70, ge=0, le=95, description="Share of Redis' memory that messages may fill; 0: all of it."
+    )
+
+    # -- RQ, the second carrier of messages
+    rq_worker_count: int = Field(
+        2, ge=0, description="Workers of RQ's supervised on a host, where RQ is used."
+    )
+    rq_job_timeout: Seconds = Field(600, description="Seconds a job of RQ's may take.")
+    rq_result_ttl: int = Field(86400, ge=0, description="Seconds that RQ keeps a result.")
+    rq_failure_ttl: int = Field(604800, ge=0, description="Seconds that RQ keeps a failed job.")
+    rq_max_connections: Count = Field(20, description="Connections of a process to RQ's Redis.")
+    rq_dashboard_host: str = "127.0.0.1"
+    rq_dashboard_port: Port = 9181
+    rq_dashboard_auth: SecretStr | None = Field(
+        None, description="user:password of RQ's dashboard; Flower's where it is not given."
     )
 
     # -- faces
@@ -353,7 +375,16 @@ class Settings(BaseSettings):
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else _checked_url(value, REDIS_SCHEMES)
 
-    @field_validator("flower_basic_auth")
+    @field_validator("documents_llm_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if value and (
+            urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc
+        ):
+            raise ValueError("use a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("flower_basic_auth", "rq_dashboard_auth")
     @classmethod
     def _user_and_password(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
@@ -681,6 +712,15 @@ def _derived_origin(settings: Settings, name: str) -> str | None:
         if origin := settings._origins.get(source):
             return f"derived from {origin}"
     return None
+
+
+def client_url(url: str) -> str:
+    """A broker's ``url``, as Celery wants it, for redis-py, which spells unix sockets otherwise."""
+    if not url.startswith("redis+socket:"):
+        return url
+    parts = urlsplit(url)
+    number = parse_qs(parts.query).get("virtual_host", ["0"])[0].lstrip("/")
+    return urlunsplit(parts._replace(scheme="unix", query=f"db={number}"))
 
 
 # -- checks and messages

@@ -8,6 +8,8 @@ Every message of a task passes here, whether it was sent by ``delay``, a chain, 
   ledger's outbox instead (unless ``submit_to_ledger_when_broker_is_down`` is off).
 * A durable one is committed to the ledger first, and published then. Whatever dies in between, the
   outbox still has it.
+* A message for one of RQ's queues (``rq:NAME``) goes to the ledger first, always, and is published
+  to RQ then (:mod:`ironbeat.execution.rq_carrier`); one that is due later waits in the ledger.
 * A message that carries the id of the run which is executing is a retry or a replacement. It is
   always committed first, because Celery turns a retry that cannot be published into a rejection.
 """
@@ -29,6 +31,7 @@ from redis.exceptions import RedisError
 
 from ironbeat.capacity import Capacity
 from ironbeat.execution import attempt, events, header, runtime
+from ironbeat.execution.rq_carrier import RQCarrier, carries
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Outcome
 from ironbeat.runs.recorder import Recorder
@@ -110,6 +113,7 @@ class Submission:
         recorder: Recorder,
         workload_of: WorkloadOf,
         *,
+        rq: RQCarrier,
         capacity: Capacity | None = None,
         use_broker: bool = True,
         to_ledger_when_down: bool = True,
@@ -117,6 +121,7 @@ class Submission:
         self.ledger = ledger
         self.recorder = recorder
         self.workload_of = workload_of
+        self.rq = rq
         self.capacity = capacity
         self.use_broker = use_broker
         self.to_ledger_when_down = to_ledger_when_down
@@ -142,14 +147,14 @@ class Submission:
             return self._resend(real, body, publish, run, resent)
         if self.capacity is not None and not _goes_on():
             self.capacity.admit(run.queue)
-        if run.durable or not self.use_broker:
+        if run.durable or not self.use_broker or carries(run.queue):
             return self._ledger_first(real, body, publish, run)
         return self._broker_first(real, body, publish, run)
 
     # -- the ways ----------------------------------------------------------------------------------
 
     def _ledger_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> Any:
-        waits = hold_for(run.eta)
+        waits = hold_for(run.eta, run.queue)
         message = message_json(body, publish)
         at_once = not waits and self.may_publish(run.queue, 1, len(message))
         grace = GRACE_SECONDS if at_once else 0.0
@@ -180,7 +185,7 @@ class Submission:
         has_room = self.breaker.open or self.may_publish(run.queue, 1, _size(body, publish, run))
         if not has_room and not self.breaker.open:
             message = message_json(body, publish)
-            waits = hold_for(run.eta) or 0.0
+            waits = hold_for(run.eta, run.queue) or 0.0
             self.ledger.create([replace(run, message=message, publish_after=waits)])
             return None
         try:
@@ -195,7 +200,7 @@ class Submission:
 
     def _fall_back(self, run: NewRun, error: BaseException) -> None:
         try:
-            self.ledger.create([replace(run, publish_after=hold_for(run.eta) or 0.0)])
+            self.ledger.create([replace(run, publish_after=hold_for(run.eta, run.queue) or 0.0)])
         except ConnectionError as second:
             raise NotAccepted(
                 f"task {run.task} was not submitted: the broker did not take it ({error}) and "
@@ -220,7 +225,7 @@ class Submission:
             eta=run.eta,
         )
         message = message_json(body, publish)
-        waits = hold_for(run.eta)
+        waits = hold_for(run.eta, run.queue)
         try:
             self.ledger.reschedule(outcome, message, waits or self.grace)
         except LedgerUnavailable as problem:
@@ -252,6 +257,8 @@ class Submission:
     def _publish(self, real: Any, body: Any, publish: dict[str, Any]) -> Any:
         if self.breaker.open:
             raise OperationalError("the broker did not answer a moment ago")
+        if carries(publish.get("routing_key")):
+            return self._publish_to_rq(body, publish)
         began = time.monotonic()
         try:
             return real.publish(body, **publish | {"retry": False})
@@ -263,6 +270,13 @@ class Submission:
         try:
             real.revive(real.connection.default_channel)
             return real.publish(body, **publish | {"retry": False})
+        except BROKER_ERRORS:
+            self.breaker.trip()
+            raise
+
+    def _publish_to_rq(self, body: Any, publish: dict[str, Any]) -> None:
+        try:
+            self.rq.publish([(publish["headers"]["id"], message_json(body, publish))])
         except BROKER_ERRORS:
             self.breaker.trip()
             raise
@@ -361,11 +375,16 @@ def _size(body: Any, publish: dict[str, Any], run: NewRun) -> int:
     return shown if shown < SHOWN_WHOLE else len(message_json(body, publish))
 
 
-def hold_for(eta: datetime | None) -> float | None:
-    """How long a run that is due later waits in the ledger, in seconds; ``None``: not at all."""
+def hold_for(eta: datetime | None, queue: str = "") -> float | None:
+    """How long a run that is due later waits in the ledger, in seconds; ``None``: not at all.
+
+    One that RQ carries waits there all the time: RQ's workers keep nothing for later.
+    """
     if eta is None:
         return None
     seconds = (eta - datetime.now(UTC)).total_seconds()
+    if carries(queue):
+        return seconds if seconds > 0 else None
     return seconds - HOLD_ETA_SECONDS / 2 if seconds > HOLD_ETA_SECONDS else None
 
 

@@ -125,6 +125,9 @@ class Workload:
     queue, or ``{"queue": …, "priority": …}``; the lower priority number goes first, over all queues
     that a worker consumes.
 
+    ``rq``: its tasks may be carried by RQ (:class:`ironbeat.HybridTaskManager`), so RQ's workers
+    run where it is on.
+
     A workload that needs heavy packages leaves them to an ``extra`` of its package and names in
     ``needs`` the modules that they bring (top-level names, as one imports them). Where one of these
     is not installed the workload is off, and :attr:`lacks` says why: its modules are not imported,
@@ -145,6 +148,7 @@ class Workload:
     time_limit: int | None = None
     extra: str | None = None
     needs: tuple[str, ...] = ()
+    rq: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -37,6 +37,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "IRONBEAT_LOG_DIR": str(directory),
         "IRONBEAT_WORKER_PROCESSES": "3",
         "IRONBEAT_WORKER_SPARES": "2",
+        "IRONBEAT_RQ_WORKERS": "2",
+        "IRONBEAT_RQ_DASHBOARDS": "1",
         "IRONBEAT_STOP_SECONDS": str(settings.stop_seconds),
         "IRONBEAT_AUTOSTART": "true",
         "IRONBEAT_LOCAL_PROGRAMS": "local/postgres.conf local/redis.conf",
@@ -76,6 +78,8 @@ def test_the_programs_have_the_names_that_others_use(read: ServerOptions) -> Non
         "worker": ["worker_00", "worker_01", "worker_02"],
         "spare": ["worker_03", "worker_04"],
         "scaler": ["scaler"],
+        "rq_worker": ["rq_worker_00", "rq_worker_01"],
+        "rq_dashboard": ["rq_dashboard"],
         "flower": ["flower"],
         "api": ["api"],
     }
@@ -84,7 +88,8 @@ def test_the_programs_have_the_names_that_others_use(read: ServerOptions) -> Non
 def test_the_stores_start_first_and_stop_last(read: ServerOptions) -> None:
     ordered = [group.name for group in sorted(read.process_group_configs)]
     assert ordered == [
-        *("postgres", "redis", "beat", "watchdog", "worker", "spare", "scaler", "flower", "api")
+        *("postgres", "redis", "beat", "watchdog", "worker", "spare", "scaler", "rq_worker"),
+        *("flower", "rq_dashboard", "api"),
     ]
 
 
@@ -98,6 +103,8 @@ def test_the_stopping_ladder(processes: dict[str, Any]) -> None:
             < processes[name].stopwaitsecs
         )
     assert processes["api"].stopwaitsecs > settings.api_timeout
+    # RQ's worker kills a child a minute after its time is over.
+    assert processes["rq_worker_00"].stopwaitsecs > settings.rq_job_timeout + 60
 
 
 def test_stopping_reaches_one_process_and_killing_the_group(processes: dict[str, Any]) -> None:
@@ -140,7 +147,7 @@ def test_each_program_of_ours_has_a_pidfile_of_its_own(
         if words[0].endswith("/ironbeat"):
             pidfiles.append(words[words.index("--pidfile") + 1])
             assert pidfiles[-1] == f"{places['IRONBEAT_PID_DIR']}/{name}.pid"
-    assert len(set(pidfiles)) == len(pidfiles) == 10
+    assert len(set(pidfiles)) == len(pidfiles) == 13
 
 
 def test_the_programs_run_as_the_user_given(processes: dict[str, Any]) -> None:
@@ -195,3 +202,12 @@ def test_there_need_be_no_spares(places: dict[str, str], monkeypatch: pytest.Mon
     options.realize(["-c", str(ROOT / "supervisor" / "supervisord.conf")])
     [spare] = [group for group in options.process_group_configs if group.name == "spare"]
     assert spare.process_configs == []
+
+
+def test_rq_need_not_be_there(places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRONBEAT_RQ_WORKERS", "0")
+    monkeypatch.setenv("IRONBEAT_RQ_DASHBOARDS", "0")
+    options = ServerOptions()
+    options.realize(["-c", str(ROOT / "supervisor" / "supervisord.conf")])
+    names = [p.name for group in options.process_group_configs for p in group.process_configs]
+    assert "worker_00" in names and not [name for name in names if name.startswith("rq_")]

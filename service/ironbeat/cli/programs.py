@@ -94,7 +94,7 @@ def _require_package(pool: Pool) -> None:
         )
 
 
-def _start_logging(
+def start_logging(
     program: str, level: LogLevel | None, file: Path | None, *, worker: str | None = None
 ) -> str:
     """Set up the program's logs; returns their level. Raises :class:`CommandError`."""
@@ -169,7 +169,7 @@ def worker(
     hostname = node_name(name, socket.gethostname(), pid=os.getpid())
 
     with pidfiles.held(pidfile, f"worker {hostname}"):
-        level = _start_logging("worker", loglevel, logfile, worker=hostname)
+        level = start_logging("worker", loglevel, logfile, worker=hostname)
         from celery.concurrency import get_implementation
 
         from ironbeat.app import current_app
@@ -217,7 +217,7 @@ def beat(
 ) -> None:
     """Run beat: turn schedules that are due into runs. Any number of beats may run at once."""
     with pidfiles.held(pidfile, "beat"):
-        level = _start_logging("beat", loglevel, logfile)
+        level = start_logging("beat", loglevel, logfile)
         from ironbeat.app import current_app
         from ironbeat.observability.logs import hook_celery
 
@@ -247,7 +247,7 @@ def flower(
     settings = get_settings()
     if not settings.use_redis:
         with pidfiles.held(pidfile, "flower"):
-            _start_logging("flower", loglevel, logfile)
+            start_logging("flower", loglevel, logfile)
             _say_disabled(
                 address or settings.flower_host,
                 settings.flower_port if port is None else port,
@@ -261,7 +261,7 @@ def flower(
             ExitStatus.SETTINGS,
         )
     with pidfiles.held(pidfile, "flower"):
-        _start_logging("flower", loglevel, logfile)
+        start_logging("flower", loglevel, logfile)
         _run_flower(
             settings,
             address or settings.flower_host,
@@ -291,7 +291,7 @@ def _say_disabled(address: str, port: int) -> None:
     try:
         server = ThreadingHTTPServer((address, port), Disabled)
     except OSError as error:
-        raise _cannot_listen("Flower", address, port, "FLOWER_PORT", error) from error
+        raise cannot_listen("Flower", address, port, "FLOWER_PORT", error) from error
     logging.getLogger("ironbeat").info("Flower is disabled: USE_REDIS=false")
     try:
         server.serve_forever()
@@ -333,7 +333,7 @@ def _run_flower(settings: Any, address: str, port: int) -> None:
     try:
         listening = served.start_http_server()
     except OSError as error:
-        raise _cannot_listen("Flower", address, port, "FLOWER_PORT", error) from error
+        raise cannot_listen("Flower", address, port, "FLOWER_PORT", error) from error
     logging.getLogger("ironbeat").info("Flower listens on http://%s:%s", address, listening)
     try:
         served.start()
@@ -341,9 +341,10 @@ def _run_flower(settings: Any, address: str, port: int) -> None:
         served.stop()
 
 
-def _cannot_listen(
+def cannot_listen(
     program: str, address: str, port: int, setting: str, error: OSError
 ) -> CommandError:
+    """A program's port is taken, or its address is not this machine's."""
     return CommandError(
         f"{program} cannot listen on {address}:{port}: {error.strerror or error}",
         f"Stop what listens there, or choose another port with --port or {setting}.",
@@ -372,7 +373,7 @@ def api(
     settings = get_settings()
     address, number = host or settings.api_host, settings.api_port if port is None else port
     with pidfiles.held(pidfile, "api"):
-        level = _start_logging("api", loglevel, logfile)
+        level = start_logging("api", loglevel, logfile)
         # The processes that uvicorn starts read their settings anew.
         _set_for_children("log_level", level)
         if logfile is not None:
@@ -382,7 +383,7 @@ def api(
         try:
             server.run(settings, host=address, port=number, workers=workers)
         except server.CannotListen as error:
-            raise _cannot_listen("the API", address, number, "IRONBEAT_API_PORT", error) from error
+            raise cannot_listen("the API", address, number, "IRONBEAT_API_PORT", error) from error
 
 
 def _set_for_children(field: str, value: str) -> None:

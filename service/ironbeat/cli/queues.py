@@ -22,9 +22,10 @@ def purge(
 ) -> None:
     """Take away everything that waits in one queue; runs under way go on. It asks first."""
     from ironbeat.dispatch.purging import purge_queue
+    from ironbeat.execution.rq_carrier import own_name
 
     celery = application()
-    if queue not in celery.amqp.queues:
+    if own_name(queue) not in celery.amqp.queues:
         raise CommandError(
             f"there is no queue {queue!r}",
             f"Queues are: {', '.join(sorted(celery.amqp.queues))}.",

@@ -45,6 +45,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "api": ("programs", PROGRAMS),
     "watchdog": ("wardens", PROGRAMS),
     "scaler": ("wardens", PROGRAMS),
+    "rq-worker": ("rq", PROGRAMS),
+    "rq-dashboard": ("rq", PROGRAMS),
     "settings": ("settings", INSTALLATION),
     "db": ("database", INSTALLATION),
     "workloads": ("workloads", INSTALLATION),

@@ -90,7 +90,7 @@ def figure(value: float | None, unit: str) -> str:
 def workers(status: Status) -> RenderableType:
     """The processes: what each does, and how much memory and CPU it takes."""
     rows: list[Sequence[Any]] = []
-    for worker in status.workers:
+    for worker in (*status.workers, *status.rq_workers):
         rows.append(
             (
                 worker.name,

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ironbeat.cli import pidfile as pidfiles
-from ironbeat.cli.programs import Level, LogFile, PidFile, _start_logging
+from ironbeat.cli.programs import Level, LogFile, PidFile, start_logging
 
 app = typer.Typer()
 
@@ -17,7 +17,7 @@ app = typer.Typer()
 def watchdog(loglevel: Level = None, pidfile: PidFile = None, logfile: LogFile = None) -> None:
     """Run the watchdog: end what hangs on this host, and tell the others what died."""
     with pidfiles.held(pidfile, "watchdog"):
-        _start_logging("watchdog", loglevel, logfile)
+        start_logging("watchdog", loglevel, logfile)
         from ironbeat.settings import get_settings
         from ironbeat.warden.watchdog import Watchdog
 
@@ -29,7 +29,7 @@ def watchdog(loglevel: Level = None, pidfile: PidFile = None, logfile: LogFile =
 def scaler(loglevel: Level = None, pidfile: PidFile = None, logfile: LogFile = None) -> None:
     """Run the scaler: start and stop this host's spare workers with the backlog."""
     with pidfiles.held(pidfile, "scaler"):
-        _start_logging("scaler", loglevel, logfile)
+        start_logging("scaler", loglevel, logfile)
         from ironbeat.settings import get_settings
         from ironbeat.warden.scaler import Scaler
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -24,7 +25,9 @@ from sqlalchemy.orm import Session
 from ironbeat import database, queries
 from ironbeat.capacity import Capacity, QueueFull
 from ironbeat.dispatch import template
+from ironbeat.execution import deliveries
 from ironbeat.execution.attempt import RunFailed
+from ironbeat.execution.rq_carrier import Attempt, carries, own_name
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Run, RunNotFound
 from ironbeat.runs.replay import again
@@ -233,9 +236,11 @@ class TaskManager:
             known = ", ".join(sorted(n for n in self.app.tasks if not n.startswith("celery.")))
             raise TaskRejected(f"no task is named {asked.task!r}; registered are: {known}")
         check_arguments(task, asked.args, asked.kwargs)
-        if asked.queue is not None and asked.queue not in self.app.amqp.queues:
+        if asked.queue is not None and own_name(asked.queue) not in self.app.amqp.queues:
             known = ", ".join(sorted(self.app.amqp.queues))
-            raise TaskRejected(f"no queue is named {asked.queue!r}; there are: {known}")
+            raise TaskRejected(
+                f"no queue is named {asked.queue!r}; there are: {known} (of RQ: rq:NAME)"
+            )
         return task
 
     def _make(self, task: Any, asked: Submit) -> NewRun:
@@ -254,7 +259,9 @@ class TaskManager:
         finally:
             SENDING.reset(token)
         [run] = captured
-        return replace(run, publish_after=hold_for(run.eta) or self.app.ironbeat.submission.grace)
+        return replace(
+            run, publish_after=hold_for(run.eta, run.queue) or self.app.ironbeat.submission.grace
+        )
 
     def _hand_over(self, runs: Sequence[NewRun]) -> None:
         """Commit runs, and publish those the broker has room for; the outbox has the others."""
@@ -266,7 +273,9 @@ class TaskManager:
         full = {q for q, n in numbers.items() if not submission.may_publish(q, n, sizes[q])}
         self.ledger.create(
             [
-                replace(run, publish_after=hold_for(run.eta) or 0.0) if run.queue in full else run
+                replace(run, publish_after=hold_for(run.eta, run.queue) or 0.0)
+                if run.queue in full
+                else run
                 for run in runs
             ]
         )
@@ -275,7 +284,7 @@ class TaskManager:
     def publish(self, runs: Sequence[NewRun]) -> None:
         """Hand committed runs to the broker; what it does not take stays in the outbox."""
         submission = self.app.ironbeat.submission
-        due = [run for run in runs if hold_for(run.eta) is None]
+        due = [run for run in runs if hold_for(run.eta, run.queue) is None]
         if not due or not submission.use_broker or submission.breaker.open:
             return
         try:
@@ -286,6 +295,50 @@ class TaskManager:
             submission.hurry([run.id for run in due])
             return
         submission.recorder.published(run.id for run in due)
+
+    def prepare(self, asked: Submit) -> NewRun:
+        """Check a submission and build its run with its message; touches no store.
+
+        Raises :class:`TaskRejected`.
+        """
+        return self._prepare(asked)
+
+    def republish(self, ids: Sequence[str]) -> None:
+        """Publish waiting runs now, from the ledger; what is not taken the outbox publishes."""
+        with suppress(RunNotFound):
+            runs = [self.ledger.get(id) for id in ids]
+            waiting = [
+                run
+                for run in runs
+                if run.state == "pending" and run.message and not hold_for(run.eta, run.queue)
+            ]
+            submission = self.app.ironbeat.submission
+            if not waiting or not submission.use_broker or submission.breaker.open:
+                return
+            try:
+                self.app.ironbeat.publish([(run.id, run.message) for run in waiting])
+            except BROKER_ERRORS as error:
+                submission.breaker.trip()
+                logger.warning("%s runs wait in the outbox: %s", len(waiting), error)
+                return
+            submission.recorder.published(run.id for run in waiting)
+
+    def withdraw(self, queue: str, attempts: Sequence[Attempt]) -> int:
+        """Take the messages of these runs out of a queue where they still wait; returns how many.
+
+        Only for runs that are published elsewhere. A broker that does not answer keeps them: the
+        guard drops them when they are taken.
+        """
+        context = self.app.ironbeat
+        if not context.submission.use_broker:
+            return 0
+        try:
+            if carries(queue):
+                return int(context.rq.forget(queue, attempts))
+            return deliveries.take_out(context.rq.client, queue, [id for id, _, _ in attempts])
+        except BROKER_ERRORS as error:
+            logger.warning("copies of %s moved runs stay in %s: %s", len(attempts), queue, error)
+            return 0
 
     @property
     def _url(self) -> str:
@@ -344,10 +397,12 @@ class TaskManager:
         if self.ledger.end([id], "cancelled", reason):
             return "cancelled"
         asked = self.ledger.request_cancel([id])
+        run = self.ledger.get(id)
         if id in asked:
-            self._interrupt(id, asked[id])
+            if not carries(run.queue):
+                self._interrupt(id, asked[id])
             return "stopping"
-        return self.ledger.get(id).state
+        return run.state
 
     def replay(self, id: str, *, succeeded_too: bool = False) -> str:
         """Run an ended run's task again with the same arguments; returns the new run's id.

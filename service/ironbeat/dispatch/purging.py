@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ironbeat.execution.rq_carrier import carries, own_name
 from ironbeat.runs.model import Filters
 
 # So many runs end in one statement.
@@ -32,12 +33,14 @@ def purge_queue(app: Any, queue: str, *, reason: str = REASON) -> Purged:
     whereas a message taken away before its run has ended would be published again by the outbox.
     Raises :class:`QueueNotFound`, and what kombu raises when the broker cannot be reached.
     """
-    if queue not in app.amqp.queues:
+    if own_name(queue) not in app.amqp.queues:
         known = ", ".join(sorted(app.amqp.queues))
         raise QueueNotFound(f"no queue is named {queue!r}; there are: {known}")
     context = app.ironbeat
     messages = 0
-    if context.submission.use_broker:
+    if context.submission.use_broker and carries(queue):
+        messages = context.rq.purge(queue)
+    elif context.submission.use_broker:
         # kombu purges all priority steps of the queue, and no other queue.
         with app.connection_for_write() as connection:
             messages = int(connection.default_channel.queue_purge(queue) or 0)

@@ -263,3 +263,38 @@ def _batches(items: Iterable[str]) -> Iterator[list[str]]:
     iterator = iter(items)
     while batch := list(islice(iterator, BATCH)):
         yield batch
+
+
+def take_out(
+    client: redis.Redis, queue: str, ids: Sequence[str], layout: Layout = DEFAULT_LAYOUT
+) -> int:
+    """Take the messages of these runs out of a queue where they still wait; returns how many."""
+    wanted, taken = frozenset(ids), 0
+    for step in layout.priority_steps:
+        key = layout.list_key(queue, step)
+        waiting = cast("list[bytes]", client.lrange(key, 0, -1))
+        found = [raw for raw in waiting if _run_of(raw) in wanted]
+        for start in range(0, len(found), BATCH):
+            pipe = client.pipeline(transaction=False)
+            for raw in found[start : start + BATCH]:
+                pipe.lrem(key, 1, cast("str", raw))
+            taken += sum(int(number) for number in pipe.execute())
+    return taken
+
+
+def _run_of(raw: bytes) -> str | None:
+    try:
+        return cast("str | None", json.loads(raw)["headers"]["id"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def held(client: redis.Redis, *, limit: int, layout: Layout = DEFAULT_LAYOUT) -> list[str]:
+    """The ids of up to ``limit`` runs whose messages workers have taken and not acknowledged."""
+    found: list[str] = []
+    for _, raw in islice(client.hscan_iter(layout.unacked_key, count=500), limit):
+        try:
+            found.append(json.loads(raw)[0]["headers"]["id"])
+        except (ValueError, KeyError, TypeError, IndexError):
+            continue
+    return found

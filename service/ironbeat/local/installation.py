@@ -35,6 +35,7 @@ from ironbeat.settings import (
     given_values,
     names_of,
 )
+from ironbeat.workload import WorkloadError, discover
 
 LOCAL_PROGRAMS = "IRONBEAT_LOCAL_PROGRAMS"
 POSTGRES = "local/postgres.conf"
@@ -155,6 +156,8 @@ class Installation:
             "IRONBEAT_LOG_DIR": str(settings.log_dir),
             "IRONBEAT_WORKER_PROCESSES": str(workers),
             "IRONBEAT_WORKER_SPARES": str(settings.worker_spares),
+            "IRONBEAT_RQ_WORKERS": str(settings.rq_worker_count if _uses_rq(settings) else 0),
+            "IRONBEAT_RQ_DASHBOARDS": str(int(_uses_rq(settings))),
             "IRONBEAT_STOP_SECONDS": str(settings.stop_seconds),
             # The tables come first.
             "IRONBEAT_AUTOSTART": "false",
@@ -347,3 +350,11 @@ def _with_port(url: str, port: int) -> str:
     parts = urlsplit(url)
     account, at, _ = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{account}{at}{parts.hostname}:{port}"))
+
+
+def _uses_rq(settings: Settings) -> bool:
+    """Whether a workload that is on has tasks that RQ may carry."""
+    try:
+        return settings.use_redis and any(w.rq for w in discover(settings.enabled_workloads))
+    except WorkloadError:
+        return False

@@ -62,6 +62,7 @@ class Lease:
     with the dead lease's id, to write what its process left behind: runs whose outcome it finds
     are not executed again. ``on_reconnect`` is called when PostgreSQL answers again, after the
     renewal. ``boxes`` is where the processes of this host leave their black boxes.
+    ``inherits`` names the kinds of leases whose work it can take over (none named: all).
     ``on_lost`` is called once whenever no renewal has succeeded for a whole lease period.
     """
 
@@ -74,6 +75,7 @@ class Lease:
         info: Callable[[], dict[str, Any]] | None = None,
         on_cancel: Callable[[list[str]], None] | None = None,
         heir: Heir | None = None,
+        inherits: Sequence[str] = (),
         on_lost: Callable[[], None] | None = None,
         each: Callable[[psycopg.Connection[Any]], None] | None = None,
         boxes: Path | None = None,
@@ -93,6 +95,7 @@ class Lease:
         self._info = info
         self._on_cancel = on_cancel
         self._heir = heir
+        self._inherits = tuple(inherits)
         self._on_lost = on_lost
         self._each = each
         self._boxes = boxes
@@ -217,7 +220,9 @@ class Lease:
             SQL["lapsed"], {"me": self.id, "seconds": self.lease_seconds}
         ).fetchall()
         for row in rows:
-            self._inherit(connection, Holder(*row))
+            dead = Holder(*row)
+            if not self._inherits or dead.kind in self._inherits:
+                self._inherit(connection, dead)
 
     def _inherit(self, connection: psycopg.Connection[Any], dead: Holder) -> None:
         with connection.transaction():

@@ -409,6 +409,37 @@ class Ledger:
         statement = SQL["due_for_publishing" if queue is None else "due_of_queue"]
         return self._with(None, lambda c: c.execute(statement, parameters).fetchall())
 
+    def waiting_since(self, queue: str, age: float, *, limit: int) -> list[tuple[str, int, int]]:
+        """Runs of ``queue`` that were handed over ``age`` seconds ago and that nobody has begun.
+
+        Each with how often it was retried and replaced.
+        """
+        parameters = {"queue": queue, "age": age, "limit": limit}
+        rows = self._with(None, lambda c: c.execute(SQL["waiting_since"], parameters).fetchall())
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def publish_again(self, ids: Sequence[str]) -> None:
+        """Put runs that nobody executes into the outbox once more."""
+        if ids:
+            self._with(None, lambda c: c.execute(SQL["publish_again"], {"ids": sorted(ids)}))
+
+    def reroute(self, queue: str, to: str, *, limit: int) -> list[tuple[str, int, int]]:
+        """Move up to ``limit`` runs that nobody has begun to another queue.
+
+        Returns their ids, each with how often the run was retried and replaced.
+        They are published there by the outbox. What has no message in the ledger stays.
+        """
+        parameters = {"queue": queue, "to": to, "limit": limit}
+        rows = self._with(None, lambda c: c.execute(SQL["reroute"], parameters).fetchall())
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def movable_later(self, queue: str) -> int:
+        """How many runs of ``queue`` wait that :meth:`reroute` leaves for the moment."""
+        row = self._with(
+            None, lambda c: c.execute(SQL["movable_later"], {"queue": queue}).fetchone()
+        )
+        return int(row[0]) if row else 0
+
     # -- reading ---------------------------------------------------------------------------------
 
     def get(self, id: str) -> Run:

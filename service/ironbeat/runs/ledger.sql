@@ -299,3 +299,31 @@ ORDER BY id LIMIT %(limit)s
 
 -- get_ended: one ended run, wherever in the history
 SELECT {columns} FROM ironbeat.run_history WHERE id = %(id)s ORDER BY ended_at DESC LIMIT 1
+
+-- waiting_since: runs of one queue that were handed over a while ago and that nobody has begun
+SELECT id, retries, replacements FROM ironbeat.runs
+WHERE queue = %(queue)s AND state = 'published' AND message IS NOT NULL
+    AND coalesce(published_at, created_at) < clock_timestamp() - make_interval(secs => %(age)s)
+ORDER BY created_at LIMIT %(limit)s
+
+-- publish_again: into the outbox once more, of runs that nobody executes
+UPDATE ironbeat.runs SET state = 'pending', publish_at = clock_timestamp()
+WHERE id = ANY(%(ids)s) AND state = 'published' AND message IS NOT NULL
+
+-- reroute: runs that nobody has begun go to another queue; a copy that waits in the first one is
+-- refused once the run has begun or ended. One that was handed over just now and is not marked yet
+-- stays for the moment: the mark, when it comes, would take it out of the outbox again
+UPDATE ironbeat.runs SET queue = %(to)s,
+    state = CASE state WHEN 'published' THEN 'pending' ELSE state END,
+    message = jsonb_set(message::jsonb, '{routing_key}', to_jsonb(%(to)s::text))::json,
+    publish_at = CASE WHEN state = 'published' THEN clock_timestamp() ELSE publish_at END
+WHERE id IN (SELECT id FROM ironbeat.runs WHERE queue = %(queue)s AND message IS NOT NULL
+             AND (state = 'published' OR state IN ('pending', 'retrying') AND (
+                 coalesce(publish_at, '-infinity') <= clock_timestamp()
+                 OR eta > clock_timestamp() + interval '5 seconds'))
+             ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+RETURNING id, retries, replacements
+
+-- movable_later: runs of a queue that cannot be rerouted yet
+SELECT count(*) FROM ironbeat.runs WHERE queue = %(queue)s AND message IS NOT NULL
+    AND state IN ('pending', 'retrying')

@@ -108,12 +108,16 @@ class Scaler(Process):
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All processes that hold a lease or lost one in the last ten minutes."""
+    """All processes that hold a lease or lost one in the last ten minutes.
+
+    ``workers`` are Celery's, ``rq_workers`` RQ's.
+    """
 
     workers: tuple[Worker, ...]
     beats: tuple[Beat, ...]
     schedulers: tuple[Process, ...]
     others: tuple[Process, ...]
+    rq_workers: tuple[Worker, ...] = ()
 
     @property
     def live_workers(self) -> tuple[Worker, ...]:
@@ -144,9 +148,12 @@ def read_fleet(connection: psycopg.Connection[Any]) -> Fleet:
     beats: list[Beat] = []
     schedulers: list[Process] = []
     others: list[Process] = []
+    rq_workers: list[Worker] = []
     for row in rows:
         if row["kind"] == "worker":
             workers.append(_worker(row))
+        elif row["kind"] == "rq":
+            rq_workers.append(_worker(row))
         elif row["kind"] == "beat":
             beats.append(_beat(row))
         elif row["kind"] == "scheduler":
@@ -157,7 +164,7 @@ def read_fleet(connection: psycopg.Connection[Any]) -> Fleet:
             others.append(_scaler(row))
         else:
             others.append(Process(**_common(row)))
-    return Fleet(tuple(workers), tuple(beats), tuple(schedulers), tuple(others))
+    return Fleet(tuple(workers), tuple(beats), tuple(schedulers), tuple(others), tuple(rq_workers))
 
 
 def instant(value: Any) -> datetime | None:

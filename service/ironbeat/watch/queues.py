@@ -15,6 +15,8 @@ from typing import Any, cast
 
 import redis
 
+from ironbeat.execution.rq_carrier import carries, own_name
+
 PRIORITY_STEPS = (0, 3, 6, 9)
 SEPARATOR = "\x06\x16"
 UNACKED_INDEX = "unacked_index"
@@ -70,7 +72,9 @@ class Broker:
 
 
 def key(queue: str, step: int) -> str:
-    """The Redis key of the messages of ``queue`` at a priority step."""
+    """The Redis key of the messages of ``queue`` at a priority step; RQ has no steps."""
+    if carries(queue):
+        queue = f"rq:queue:{own_name(queue)}"
     return f"{queue}{SEPARATOR}{step}" if step else queue
 
 

@@ -122,6 +122,7 @@ class Status:
     schedulers: tuple[Process, ...]
     processes: tuple[Process, ...]
     queues: tuple[QueueStatus, ...]
+    rq_workers: tuple[Worker, ...]
     broker: Broker | None
     database: DatabaseStatus | None
     backlog: Backlog | None
@@ -203,7 +204,8 @@ def status(
     broker_seen = _result(broker_state, "Redis", problems) if settings.use_redis else None
 
     live = read.backlog.by_queue if read else {}
-    names = queue_names(workloads, read.fleet.workers if read else (), live)
+    consumers = (*read.fleet.workers, *read.fleet.rq_workers) if read else ()
+    names = queue_names(workloads, consumers, live)
     lists: tuple[Queue, ...] = ()
     if broker_seen is not None:
         question = Probe("queues", lambda: _read_queues(settings, names)).start()
@@ -219,7 +221,8 @@ def status(
         beats=read.fleet.beats if read else (),
         schedulers=read.fleet.schedulers if read else (),
         processes=read.fleet.others if read else (),
-        queues=_queues(names, lists, live, read.fleet.live_workers if read else ()),
+        queues=_queues(names, lists, live, tuple(each for each in consumers if each.alive)),
+        rq_workers=read.fleet.rq_workers if read else (),
         broker=broker_seen,
         database=read.database if read else None,
         backlog=read.backlog if read else None,

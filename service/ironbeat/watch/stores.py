@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import psycopg
 import redis
@@ -24,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ironbeat.database import connect_arguments, connection_url
-from ironbeat.settings import Settings
+from ironbeat.settings import Settings, client_url
 
 Answer = TypeVar("Answer")
 
@@ -105,15 +104,6 @@ def broker(settings: Settings, seconds: float = 2.0) -> Iterator[redis.Redis]:
         yield client
     finally:
         client.close()
-
-
-def client_url(url: str) -> str:
-    """A broker's ``url``, as Celery wants it, for redis-py, which spells unix sockets otherwise."""
-    if not url.startswith("redis+socket:"):
-        return url
-    parts = urlsplit(url)
-    number = parse_qs(parts.query).get("virtual_host", ["0"])[0].lstrip("/")
-    return urlunsplit(parts._replace(scheme="unix", query=f"db={number}"))
 
 
 class Probe(Generic[Answer]):

@@ -137,6 +137,16 @@ def dies_once():
 
 
 @app.task
+def hangs_once():
+    traces = Path(os.environ["TRACES"])
+    first = "hangs_once" not in (traces.read_text() if traces.exists() else "")
+    note("hangs_once")
+    if first:
+        time.sleep(600)
+    return "done"
+
+
+@app.task
 def breaks_once(value):
     traces = Path(os.environ["TRACES"])
     if "breaks_once" not in (traces.read_text() if traces.exists() else ""):

@@ -51,7 +51,9 @@ def test_help_loads_none_of_what_a_command_needs(arguments: list[str]) -> None:
 
 
 def test_every_command_explains_itself_and_takes_json(runner: CliRunner) -> None:
-    programs = {"worker", "beat", "flower", "api"}
+    programs = {
+        *("worker", "beat", "flower", "api", "rq-worker", "rq-dashboard", "watchdog", "scaler"),
+    }
     seen = 0
     for path, command in _commands():
         assert command.help, path
