@@ -3,7 +3,8 @@
 A process is ended only on evidence that nothing but itself can be blamed for:
 
 * a run of it is past its hard limit, and past the time in which it should have ended itself;
-* none of its threads has run for ``patience`` seconds, although no task holds the interpreter;
+* none of its threads has run for ``patience`` seconds, although no task holds the interpreter, or
+  the kernel says that it is stopped (its work has long been taken over by then);
 * it is a beat whose loop has not come round for as long, although the database has answered the
   watchdog itself without a break in that time.
 
@@ -98,12 +99,13 @@ def _judge(seen: Seen, watch: Watch) -> Verdict | None:
     if report.kind != "worker":
         return None  # A pool's child breathes through its parent.
     breathless = watch.now - report.pulse
-    if report.executing:
-        if breathless >= BREATHLESS_SECONDS and not seen.stopped and not overdue:
+    if report.executing and not seen.stopped:
+        if breathless >= BREATHLESS_SECONDS and not overdue:
             return Verdict("vouched", report, "a task holds the interpreter, within its limit")
         return None
     if steady and breathless >= watch.patience:
-        why = f"none of its threads has run for {breathless:.0f} s, and it executes nothing"
+        what = "it is stopped" if seen.stopped else "it executes nothing"
+        why = f"none of its threads has run for {breathless:.0f} s, and {what}"
         return Verdict("silent", report, why)
     return None
 
