@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,21 @@ def test_a_host_that_is_down_does_not_hide_one_that_is_not_set_up(
     assert done.stderr == ""
     refused = fab("restart", "-e", inventory)
     assert refused.returncode == REFUSED and "nothing was restarted" in refused.stderr
+
+
+def test_a_tunnel_lasts_until_ctrl_c(site: Site, tmp_path: Path) -> None:
+    here = yaml.safe_load(site.inventory.read_text())["ironbeat"]["children"]["workers"]["hosts"]
+    inventory = written(tmp_path / "hosts.yml", here, group="web")
+    program = str(Path(sys.executable).parent / "fab")
+    ports = ["--flower-port", "0", "--api-port", "0"]
+    command = [program, "tunnel", "-e", inventory, *ports, "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        assert told["host"] == "here" and set(told["urls"]) == {"flower", "api"}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
