@@ -51,7 +51,7 @@ COLUMNS = (
 
 CONNECTIONS = 64
 WARM_SECONDS = 3.0
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 45.0
 SLOW_SECONDS = 2.0
 
 TOOLS = f"""
@@ -179,10 +179,8 @@ def _load() -> str:
 
 
 def _worker() -> list[str]:
-    return [
-        *(str(BINARIES / "celery"), "-A", "ironbeat", "worker", "-l", "WARNING"),
-        *("--without-gossip", "--without-mingle", "-n"),
-    ]
+    """A worker as supervisord starts it, but for its name."""
+    return [str(BINARIES / "ironbeat"), "worker", "--pool", "ironbeat", "-c", "1", "--name"]
 
 
 def _with_tools(site: Path) -> Path:

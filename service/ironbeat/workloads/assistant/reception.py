@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,9 +39,14 @@ logger = logging.getLogger(__name__)
 MOST_BYTES = 256 * 1024
 # Requests that are answered at once and at the same time, in a process. More wait.
 AT_ONCE = 64
+# Messages that are stored at the same time, in a process: as many as the pool keeps connections.
+# One more would open a connection and close it afterwards, which takes longer than to wait.
+STORED_AT_ONCE = 5
 # How long a request goes on, without its caller, to see its message answered.
 AFTERWARDS_SECONDS = 300.0
 _POLL_SECONDS = 0.05
+
+_storing = threading.BoundedSemaphore(STORED_AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ def store(
     ``submit``: together with the task that answers it. Raises :class:`Refusal` for a nonce that
     came with another body before.
     """
-    with session() as opened:
+    with _storing, session() as opened:
         raw = cast("Connection", opened.connection().connection.driver_connection)
         if incoming.nonce is not None:
             _use_nonce(raw, account, incoming.nonce, body)
