@@ -33,6 +33,8 @@ ON CONFLICT (message_id, model_id) DO UPDATE SET anew = true WHERE excluded.anew
 WITH claimed AS MATERIALIZED (
     SELECT model_id, message_id, anew FROM analytics.pending_embeddings
     WHERE model_id = %(model)s AND role = %(role)s AND length >= %(min_length)s
+      -- Past what this run has claimed before: not again over the entries it has made obsolete.
+      AND message_id > %(after)s
     ORDER BY message_id
     LIMIT %(batch)s
     FOR UPDATE SKIP LOCKED

@@ -139,12 +139,11 @@ def rebuild(
         maker = embedder if model.is_of(embedder) else _maker_of(model)
         if maker is None:
             continue
-        while time.monotonic() - started < budget_seconds:
-            claimed, computed = embed_batch(model, maker, role, min_length)
+        last: int | None = 0
+        while last is not None and time.monotonic() - started < budget_seconds:
+            claimed, computed, last = embed_batch(model, maker, role, min_length, last)
             totals["embedded"] += claimed
             totals["computed"] += computed
-            if not claimed:
-                break
             progress(totals["embedded"], 0)
         with transaction() as cursor:
             left = one(cursor, "remaining", model=model.id, role=role, min_length=min_length)[
@@ -172,8 +171,14 @@ def _maker_of(model: Model) -> Embedder | None:
     return None
 
 
-def embed_batch(model: Model, embedder: Embedder, role: str, min_length: int) -> tuple[int, int]:
-    """Embed one batch; returns how many messages it had, and for how many texts the model ran."""
+def embed_batch(
+    model: Model, embedder: Embedder, role: str, min_length: int, after: int = 0
+) -> tuple[int, int, int | None]:
+    """Embed one batch of messages with ids beyond ``after``.
+
+    Returns how many messages it had, for how many texts the model ran, and the last message's id,
+    ``None`` when there was none.
+    """
     with transaction() as cursor:
         claimed = rows(
             cursor,
@@ -182,9 +187,11 @@ def embed_batch(model: Model, embedder: Embedder, role: str, min_length: int) ->
             role=role,
             min_length=min_length,
             batch=BATCH_MESSAGES,
+            after=after,
         )
         if not claimed:
-            return 0, 0
+            return 0, 0, None
+        last = claimed[-1]["id"]
         written(cursor, "forget", model=model.id, messages=[row["id"] for row in claimed])
         waiting = [row for row in claimed if row["anew"]]
         others = [row for row in claimed if not row["anew"]]
@@ -199,7 +206,7 @@ def embed_batch(model: Model, embedder: Embedder, role: str, min_length: int) ->
         have = {row["message_id"] for row in twins}
         waiting += [row for row in others if row["id"] not in have]
         if not waiting:
-            return len(claimed), 0
+            return len(claimed), 0, last
         texts = {row["key"]: row["content"] for row in waiting}
         places = {key: number for number, key in enumerate(texts)}
         made = embedder.embed(list(texts.values()))
@@ -210,7 +217,7 @@ def embed_batch(model: Model, embedder: Embedder, role: str, min_length: int) ->
         )
         with cursor.copy(sql("store")) as copy:
             copy.write(data)
-        return len(claimed), len(texts)
+        return len(claimed), len(texts), last
 
 
 def ensure_index(model: Model) -> bool:
