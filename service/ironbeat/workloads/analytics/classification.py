@@ -41,6 +41,10 @@ log = structlog.get_logger()
 # Texts since the last grouping from scratch, as a share of those, that ask for the next one.
 GROWTH = 0.2
 
+# The run computes inside the transaction that keeps others from grouping the same texts; the task's
+# time limit ends it long before this.
+COMPUTING_SECONDS = 3600
+
 # Texts that belonged nowhere and may form a group with new ones.
 NOISE_KEPT = 2000
 
@@ -106,7 +110,7 @@ def classify(
     method = cast("Method", settings.analytics_method)
     distance = settings.analytics_distance or clustering.default_distance(method)
     stages = Stages()
-    with transaction() as cursor:
+    with transaction(idle_seconds=COMPUTING_SECONDS) as cursor:
         one(cursor, "lock", job=f"analytics.classify.{role}")
         model = serving(cursor)
         if model is None:

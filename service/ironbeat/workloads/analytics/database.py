@@ -19,8 +19,8 @@ STATEMENT_SECONDS = 480
 
 
 @contextmanager
-def transaction() -> Iterator[Cursor]:
-    """A cursor in a transaction of its own whose statements are bounded in time."""
+def transaction(*, idle_seconds: int = IDLE_SECONDS) -> Iterator[Cursor]:
+    """A cursor in a transaction of its own whose statements, and pauses, are bounded in time."""
     with (
         connection() as opened,
         opened.transaction(),
@@ -29,7 +29,7 @@ def transaction() -> Iterator[Cursor]:
         cursor.execute(
             "SELECT set_config('statement_timeout', %s, true),"
             " set_config('idle_in_transaction_session_timeout', %s, true)",
-            [f"{STATEMENT_SECONDS}s", f"{IDLE_SECONDS}s"],
+            [f"{STATEMENT_SECONDS}s", f"{idle_seconds}s"],
         )
         yield cursor
 
