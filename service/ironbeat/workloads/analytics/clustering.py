@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -106,6 +107,17 @@ def cluster(
         labels = _join(vectors, labels, found, limit)
         labels = _adopt_singles(vectors, labels, limit)
     return renumbered(labels)
+
+
+def load_libraries() -> None:
+    """Import what grouping needs, which takes seconds the first time in a process."""
+    for name in (
+        "scipy.cluster.hierarchy",
+        "scipy.sparse",
+        "sklearn.cluster",
+        "sklearn.decomposition",
+    ):
+        import_module(name)
 
 
 def default_distance(method: Method) -> float:

@@ -18,6 +18,7 @@ import structlog
 from celery import signals
 from celery.worker.control import control_command
 
+from ironbeat.workloads.analytics.clustering import load_libraries
 from ironbeat.workloads.analytics.database import one, transaction, written
 from ironbeat.workloads.analytics.embedder import ModelUnusable, configured
 from ironbeat.workloads.analytics.vectors import similar
@@ -43,6 +44,7 @@ def warm(process: str) -> dict[str, Any]:
     with _once:
         embedder = configured()
         embedder.embed(_REHEARSAL)
+        load_libraries()
         # While one model takes over from another, there may be nothing to search with yet.
         with suppress(ModelUnusable):
             for text in _REHEARSAL:
