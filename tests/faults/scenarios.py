@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.faults import processes, stuck
+from tests.faults import processes, stores, stuck
 from tests.faults.accounting import Account, Traces, reckon, settle
 from tests.faults.suite import ROOT, Suite, wait_until
 
@@ -94,6 +94,7 @@ SCENARIOS: dict[str, Scenario] = {
     "beat-stopped": beat_stopped_for_a_while,
     **processes.SCENARIOS,
     **stuck.SCENARIOS,
+    **stores.SCENARIOS,
 }
 
 

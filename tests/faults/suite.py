@@ -126,6 +126,14 @@ class Suite:
             self._signal(pid, number)
         return chosen
 
+    def hold(self, group: str) -> None:
+        """Stop a program in order, and keep it stopped."""
+        Supervisor(self.installation.run_dir).stop(group)
+
+    def release(self, group: str) -> None:
+        """Start a program that was held."""
+        Supervisor(self.installation.run_dir).ensure_started((group,))
+
     @staticmethod
     def _signal(pid: int, number: int) -> None:
         try:

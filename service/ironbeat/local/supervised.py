@@ -116,6 +116,10 @@ class Supervisor:
                 with contextlib.suppress(xmlrpc.client.Fault):
                     self._call("startProcess", f"{process.group}:{process.name}", False)
 
+    def stop(self, group: str) -> None:
+        """Stop every process of ``group`` and wait for its end; it stays stopped."""
+        self._call("stopProcessGroup", group, True)
+
     def kill(self, group: str) -> None:
         """End every process of ``group`` in the middle of what it does."""
         with contextlib.suppress(xmlrpc.client.Fault):
