@@ -80,13 +80,17 @@ class Account:
         return [f"{self.scenario}: {count} {name}" for name, count in wrong.items() if count]
 
 
-def settle(url: str, submitted: Sequence[str], seconds: float) -> None:
-    """Wait until every submitted run has ended, or ``seconds`` have passed."""
+def settle(url: str, submitted: Sequence[str], until: float, seconds: float) -> None:
+    """Wait until every submitted run has ended, and every slot's up to ``until`` (seconds since the
+    epoch), or ``seconds`` have passed.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with psycopg.connect(url) as connection:
             ended = {row[0] for row in connection.execute(ENDED)}
-        if ended.issuperset(submitted):
+            slots = connection.execute(SLOTS).fetchall()
+        due = [run for _, at, run in slots if at.timestamp() <= until]
+        if ended.issuperset(submitted) and ended.issuperset(due):
             return
         time.sleep(0.5)
 

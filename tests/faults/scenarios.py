@@ -113,9 +113,7 @@ def run(name: str, suite: Suite, *, submissions: int = SUBMISSIONS) -> Account:
     suite.until_healthy()
     until = time.time()
     url = suite.settings.database_url.get_secret_value()
-    settle(url, submitted, 90)
-    # Slots that came due just before `until` may still be running.
-    time.sleep(3)
+    settle(url, submitted, until - 5, 90)
     traces = Traces.read(suite.traces)
     pause = traces.longest_pause(fault_at, until)
     return reckon(name, url, traces, submitted, until - 5, recovery, pause)
