@@ -165,6 +165,7 @@ def test_a_malformed_json_body(
 CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "a key twice": lambda body: body[:-1] + b"," + body[1:],
     "a NUL": lambda body: body.replace(b"/help", b"/help\\u0000"),
+    "a number beyond 64 bits": lambda body: body[:-1] + b',"x":[-9223372036854775809]}',
     "half a surrogate": lambda body: body.replace(b"/help", b"/help\\ud800"),
     "a wrong type": lambda body: body.replace(b'"/help"', b"{}").replace(b'" /help"', b"{}"),
     "no sender": lambda body: body.replace(b'"id":1001', b'"id":"x"').replace(b"senderId", b"x"),

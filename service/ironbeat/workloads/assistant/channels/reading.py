@@ -119,6 +119,8 @@ def _check(value: Any, depth: int) -> None:
         raise malformed(f"the JSON is nested more than {DEEPEST} levels deep")
     if isinstance(value, str):
         text(value)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise malformed("a number does not fit into 64 bits")
     elif isinstance(value, float) and value in (float("inf"), float("-inf")):
         raise malformed("a number is too large")
     elif isinstance(value, list):
