@@ -15,11 +15,11 @@ import pytest
 from hosts import Host, Suite, wait_until
 
 PROGRAMS = {
-    "ironbeat-beat1": {"beat"},
-    "ironbeat-beat2": {"beat"},
-    "ironbeat-worker1": {"worker:worker_00", "worker:worker_01"},
-    "ironbeat-worker2": {"worker:worker_00", "worker:worker_01"},
-    "ironbeat-web": {"flower", "api"},
+    "ironbeat-beat1": {"beat", "watchdog"},
+    "ironbeat-beat2": {"beat", "watchdog"},
+    "ironbeat-worker1": {"worker:worker_00", "worker:worker_01", "watchdog"},
+    "ironbeat-worker2": {"worker:worker_00", "worker:worker_01", "watchdog"},
+    "ironbeat-web": {"flower", "api", "watchdog"},
 }
 
 

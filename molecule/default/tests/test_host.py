@@ -9,7 +9,9 @@ import pytest
 from hosts import Host, Suite, wait_until
 
 SERVICES = ("postgresql@17-main", "redis-server", "supervisor", "ironbeat-firewall", "ssh")
-PROGRAMS = {"beat", "flower", "api"} | {f"worker:worker_{number:02}" for number in range(4)}
+PROGRAMS = {"beat", "watchdog", "flower", "api"} | {
+    f"worker:worker_{number:02}" for number in range(4)
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,9 @@ def test_an_operator_uses_supervisorctl_without_being_root(host: Host) -> None:
 def test_the_programs_are_bounded_together(host: Host) -> None:
     properties = "-p MemoryMax -p CPUQuotaPerSecUSec -p TimeoutStopUSec"
     shown = host.out(f"systemctl show supervisor {properties}")
-    # Four workers of 512 MB and half a CPU each; beat 256, flower 384, api 1024 MB, 2 CPUs.
-    assert "MemoryMax=3892314112" in shown  # 3712 MiB
-    assert "CPUQuotaPerSecUSec=4s" in shown
+    # Four workers of 512 MB and half a CPU each; beat 256, watchdog 192, flower 384, api 1024 MB.
+    assert "MemoryMax=4093640704" in shown  # 3904 MiB
+    assert "CPUQuotaPerSecUSec=4.2s" in shown
     assert "TimeoutStopUSec=16min" in shown  # 900 s drain + 30 s supervisord + 30 s
 
 
