@@ -18,7 +18,12 @@ from scripts.ops.failures import NOT_FOUND, USAGE, OpsError
 SUITE = "ironbeat"
 
 # Programs that supervisord runs on the hosts of a group.
-PROGRAMS_OF_GROUPS = {"beat": ("beat",), "workers": ("worker",), "web": ("flower", "api")}
+PROGRAMS_OF_GROUPS = {
+    "beat": ("beat",),
+    "workers": ("worker",),
+    "web": ("flower", "api"),
+    "rq": ("rq_worker", "rq_dashboard"),
+}
 
 # What systemd runs on the hosts of a group. A pattern is matched against the units that are loaded.
 UNITS_OF_GROUPS = {

@@ -10,7 +10,17 @@ from typing import Any
 RUNS = ("RUNNING", "STARTING")
 
 # Programs, in the order in which they may be restarted: those that stop at once come first.
-PROGRAMS = ("watchdog", "scaler", "beat", "api", "flower", "worker", "spare")
+PROGRAMS = (
+    "watchdog",
+    "scaler",
+    "beat",
+    "api",
+    "flower",
+    "rq_dashboard",
+    "worker",
+    "spare",
+    "rq_worker",
+)
 
 # Programs that run only while they are needed; one that is stopped is as it should be.
 ON_DEMAND = ("spare",)
