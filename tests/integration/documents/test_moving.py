@@ -59,6 +59,7 @@ def test_a_canary_stops_by_itself(documents: Settings, monkeypatch: pytest.Monke
     assert HybridTaskManager().use_celery_ratio == 0.0
 
 
+@pytest.mark.slow
 def test_a_share_forth_and_all_back_under_load(start: Start) -> None:
     """Documents come in while the ratio goes 0 → 0.5 → 0 by canary and rollback."""
     ids = submitted(3, 30)
