@@ -21,7 +21,7 @@ from tests.faults.suite import ROOT, Suite, wait_until
 # A worker may die so often with a run; the setting `poison_limit`.
 DEATHS = 3
 # The watchdog's patience (`stall_seconds`), and as much again on a busy machine.
-PATIENCE = 150.0
+PATIENCE = 300.0
 
 
 def segfault(suite: Suite) -> float:
@@ -37,7 +37,7 @@ def killed_for_memory(suite: Suite) -> float:
 def memory_limit(suite: Suite) -> float:
     """A task that meets its worker's memory limit (ulimit -v): it fails, the worker goes on."""
     id = _submit(suite, "counting.greedy")
-    seconds = wait_until(lambda: _run(suite, id)["state"] == "failed", 60)
+    seconds = wait_until(lambda: _run(suite, id)["state"] == "failed", PATIENCE)
     run = _run(suite, id)
     assert "MemoryError" in run["error"] and run["crashes"] == 0, run
     return seconds
@@ -51,18 +51,18 @@ def hung_task(suite: Suite) -> float:
     wait_until(lambda: _run(suite, id)["state"] == "failed", PATIENCE)
     run = _run(suite, id)
     assert "TimeLimitExceeded" in run["error"] and run["crashes"] == 0, run
-    wait_until(lambda: len(set(suite.pids("worker")) - before) == 1, 60)
+    wait_until(lambda: len(set(suite.pids("worker")) - before) == 1, PATIENCE)
     return time.monotonic() - began
 
 
 def stopped_worker(suite: Suite) -> float:
     """SIGSTOP of a worker in the middle of a task, and never SIGCONT."""
     id = _submit(suite, "counting.work", 4)
-    wait_until(lambda: id in Traces.read(suite.traces).begins, 60)
+    wait_until(lambda: id in Traces.read(suite.traces).begins, PATIENCE)
     pid = _pid_of(suite, id)
     suite.kill("worker", signal.SIGSTOP, index=suite.pids("worker").index(pid))
     began = time.monotonic()
-    wait_until(lambda: len(Traces.read(suite.traces).begins[id]) > 1, 60)
+    wait_until(lambda: len(Traces.read(suite.traces).begins[id]) > 1, PATIENCE)
     moved = time.monotonic() - began
     # Its work has moved already; the process itself is ended when the watchdog has seen enough.
     wait_until(lambda: pid not in suite.pids("worker"), PATIENCE)
@@ -75,7 +75,7 @@ def stopped_beat(suite: Suite) -> float:
     began = time.monotonic()
     wait_until(lambda: suite.pids("beat") not in ([pid], []), PATIENCE)
     fired = _count(suite, "fires")
-    wait_until(lambda: _count(suite, "fires") > fired, 60)
+    wait_until(lambda: _count(suite, "fires") > fired, PATIENCE)
     return time.monotonic() - began
 
 
@@ -91,7 +91,7 @@ SCENARIOS: dict[str, Callable[[Suite], float]] = {
 
 def _poison(suite: Suite, task: str, words: str) -> float:
     id = _submit(suite, task)
-    seconds = wait_until(lambda: _run(suite, id)["state"] == "dead", 120)
+    seconds = wait_until(lambda: _run(suite, id)["state"] == "dead", PATIENCE)
     run = _run(suite, id)
     assert run["crashes"] == DEATHS, run
     assert len(Traces.read(suite.traces).begins[id]) == DEATHS

@@ -41,7 +41,7 @@ def test_a_fault_loses_and_doubles_nothing(suite: Suite, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", sorted(SCENARIOS.keys() - set(EVERY_DAY)))
 def test_rarer_faults_lose_and_double_nothing(suite: Suite, name: str) -> None:
     account = run(name, suite, submissions=500)
