@@ -23,7 +23,7 @@ from ironbeat.workloads.analytics import sample, vectors
 NAMES = "library.rvt_analytics.tasks"
 PROGRAM = [sys.executable, "-c", "from ironbeat.cli import main; main()"]
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Workers:
@@ -73,11 +73,19 @@ def test_the_first_task_after_a_preload_finds_everything_loaded_in_every_process
         workers.start(name)
     workers.start("idle", IRONBEAT_WORKER_QUEUES="default")
     manager = TaskManager()
-    wait_for(lambda: len(manager.app.control.ping(timeout=1)) == 3, seconds=120)
+    ping = manager.app.control.ping
+    wait_for(lambda: len(ping(timeout=10, limit=3)) == 3, seconds=240)
 
-    done = manager.result(manager.submit(f"{NAMES}.preload_vector_services"), timeout=200)
     host = socket.gethostname()
     serving = {f"one@{host}", f"two@{host}"}
+    loading: dict[str, float] = {}
+    for _ in range(5):
+        # On a machine that is very busy, not all may answer the roll call in time.
+        done = manager.result(manager.submit(f"{NAMES}.preload_vector_services"), timeout=200)
+        for name, seconds in done["warmed"].items():
+            loading.setdefault(name, seconds)
+        if set(done["warmed"]) == serving and done["idle"]:
+            break
     assert set(done["warmed"]) == serving
     assert (done["idle"], done["failed"], done["silent"]) == ([f"idle@{host}"], {}, 0)
     with psycopg.connect(settings.database_url.get_secret_value()) as connection:
@@ -94,9 +102,9 @@ def test_the_first_task_after_a_preload_finds_everything_loaded_in_every_process
         if set(spent) == serving and min(map(len, spent.values())) >= 10:
             break
     assert set(spent) == serving
-    for name, seconds in spent.items():
+    for name, each in spent.items():
         # Without a preload the first one would take as long as the loading did.
-        assert seconds[0] < done["warmed"][name] / 2, (name, seconds, done)
+        assert each[0] < loading[name] / 2, (name, each, loading)
 
     # A process that comes later within the day loads by itself.
     late = workers.start("late")
@@ -105,5 +113,5 @@ def test_the_first_task_after_a_preload_finds_everything_loaded_in_every_process
             lambda: connection.execute(
                 "SELECT 1 FROM analytics.warm_processes WHERE pid = %s", [late.pid]
             ).fetchone(),
-            seconds=120,
+            seconds=240,
         )

@@ -32,7 +32,7 @@ QUEUE = "analytics"
 _REHEARSAL = ("怎麼重設密碼？", "怎么重置密码", "How do I reset my password?")
 
 # How long the preload waits to learn who is there, and for them to have loaded.
-ROLL_CALL_SECONDS = 2.0
+ROLL_CALL_SECONDS = 5.0
 LOADING_SECONDS = 120.0
 
 _once = threading.Lock()
