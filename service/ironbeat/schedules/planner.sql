@@ -11,14 +11,15 @@ FROM json_to_recordset(%(plans)s::json) AS p (
     id bigint, updated_at timestamptz, next_scheduled_for timestamptz, next_fire_at timestamptz)
 WHERE s.id = p.id AND s.updated_at = p.updated_at AND s.next_fire_at IS NULL
 
--- due: schedules whose time has come; a beat leaves those of the others alone while they are fresh
+-- due: schedules whose time has come; a beat leaves those of the others alone while they are fresh.
+-- The statement's time, not the clock's: an index serves a comparison only with what stands still.
 SELECT id, name, workload, task, kind, expression, timezone, args, kwargs, headers, queue, priority,
     ends_at, jitter_seconds, expires_seconds, catch_up, catch_up_max, catch_up_window_seconds, overlap,
     anchor_at, updated_at, next_scheduled_for, next_fire_at, clock_timestamp() AS now
 FROM ironbeat.schedules
-WHERE enabled AND next_fire_at <= clock_timestamp()
+WHERE enabled AND next_fire_at <= statement_timestamp()
     AND (id %% %(beats)s = %(place)s
-         OR next_fire_at <= clock_timestamp() - make_interval(secs => %(patience)s))
+         OR next_fire_at <= statement_timestamp() - make_interval(secs => %(patience)s))
 ORDER BY next_fire_at LIMIT %(limit)s
 
 -- fire: each due slot makes one run, and the schedules move on; all in this one statement, so that a
