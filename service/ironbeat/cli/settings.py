@@ -26,11 +26,12 @@ def settings(
     found = list(describe(get_settings()))
     if name:
         wanted = name.lower().removeprefix("ironbeat_")
-        found = [
+        exact = [
             each
             for each in found
-            if wanted in each.name or any(wanted == alias.lower() for alias in each.names)
+            if wanted == each.name or any(wanted == alias.lower() for alias in each.names)
         ]
+        found = exact or [each for each in found if wanted in each.name]
         if not found:
             raise not_found("setting", name, "`ironbeat settings` lists all of them.")
     if changed:

@@ -38,6 +38,7 @@ ROTATE_KEPT = 5
 # Lines of so many seconds are written at once. What a process logs in its last moment before a
 # `kill -9` is lost; one that ends by itself waits for its lines.
 GATHER_SECONDS = 0.02
+GATHER_LINES = 200
 # How long an ending process waits for its last lines to be written.
 FLUSH_SECONDS = 2.0
 # A record longer than this is cut: one line must not fill the disk.
@@ -300,7 +301,7 @@ class QueueingHandler(logging.Handler):
         # Lines that come close together are written together.
         if all(isinstance(each, logging.LogRecord) for each in tuple(records)):
             time.sleep(GATHER_SECONDS)
-        return [records.popleft() for _ in range(len(records))]
+        return [records.popleft() for _ in range(min(len(records), GATHER_LINES))]
 
     def _render_into(self, lines: list[bytes], record: logging.LogRecord) -> None:
         try:
