@@ -27,7 +27,7 @@ APP = """
     def speak(text):
         get_task_logger(__name__).info("says %s", text)
         logs.get_logger("plain").info("structured", text=text)
-        print("to standard output")
+        print("to standard output", flush=True)
 
     @app.task(name="logged.fail")
     def fail():
