@@ -52,7 +52,8 @@ def test_the_programs_are_bounded_together(host: Host) -> None:
     shown = host.out(f"systemctl show supervisor {properties}")
     # Four workers of 512 MB and half a CPU each; beat 256, watchdog 192, flower 384, api 1024 MB.
     assert "MemoryMax=4093640704" in shown  # 3904 MiB
-    assert "CPUQuotaPerSecUSec=4.2s" in shown
+    quota = next(line for line in shown.splitlines() if line.startswith("CPUQuotaPerSecUSec="))
+    assert float(quota.partition("=")[2].rstrip("s")) == 4.2  # 4.2s, or 4.200000s
     assert "TimeoutStopUSec=16min" in shown  # 900 s drain + 30 s supervisord + 30 s
 
 
