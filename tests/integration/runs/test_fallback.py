@@ -169,7 +169,7 @@ def test_runs_are_drawn_while_redis_is_gone_and_consumed_when_it_is_back(
         counted = chord([add.s(i, i) for i in range(4)])(total.s())
         drawn = shop.ended(durable, 20)
         assert drawn.result == 3
-        # Killed, it is drawn within ten seconds; paused, 14.9 s were measured, of which the worker was
+        # Killed, it is drawn within 13 s; paused, 14.9 s were measured, of which the worker was
         # busy for three. What else it waits for is not known yet.
         assert shop.ended(published).result == 101
         assert shop.ended(plain.id).result == 7
