@@ -7,6 +7,7 @@ while a blocking handler of a workload cannot be interrupted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -19,6 +20,9 @@ from ironbeat.observability.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 NO_ROUTE = "(none)"
+# What is read of a body that is refused, so that the caller can read why.
+READ_ON_BYTES = 16 * 1024 * 1024
+READ_ON_SECONDS = 2.0
 
 
 class TooLarge(HTTPException):
@@ -54,6 +58,7 @@ class Envelope:
         exchange = _Exchange(scope, receive, send, self._max_body)
         try:
             if exchange.announced > self._max_body:
+                await exchange.read_on()
                 await exchange.refuse(413, too_large(self._max_body))
                 return
             await self._answer(exchange)
@@ -109,8 +114,27 @@ class _Exchange:
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             if self._received > self._max_body:
+                if message.get("more_body"):
+                    await self.read_on()
                 raise TooLarge(self._max_body)
         return message
+
+    async def read_on(self) -> None:
+        """Read what the caller still sends and forget it, within bounds.
+
+        A connection that is closed with bytes unread is reset, and a caller that was still sending
+        then sees the reset instead of the answer.
+        """
+        if _waits_to_be_asked(self.scope):
+            return
+        read = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READ_ON_SECONDS):
+                while read < READ_ON_BYTES:
+                    message = await self._receive()
+                    read += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
 
     async def send(self, message: Message) -> None:
         if self._refused:
@@ -139,6 +163,13 @@ def _template(scope: Scope) -> str:
         if known:
             return str(known)
     return NO_ROUTE
+
+
+def _waits_to_be_asked(scope: Scope) -> bool:
+    """Whether the caller sends its body only when told to go on."""
+    return any(
+        name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"]
+    )
 
 
 def _announced(scope: Scope) -> int:

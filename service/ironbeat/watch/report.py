@@ -339,6 +339,12 @@ def _switched_off(names: tuple[str, ...] | None) -> Mapping[str, str]:
     return switched_off(names)
 
 
+def forget_workloads() -> None:
+    """Look up what is installed again when it is next asked for."""
+    _load_workloads.cache_clear()
+    _switched_off.cache_clear()
+
+
 def queue_names(
     workloads: Iterable[Workload], workers: Iterable[Worker], live: Iterable[str]
 ) -> list[str]:

@@ -7,15 +7,20 @@ from typer.testing import CliRunner
 
 from ironbeat.app import current_app
 from ironbeat.cli.root import app
+from ironbeat.watch.report import forget_workloads
 
 Run = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def _no_workload_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_workload_is_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Only the platform's own tasks, queues and schedules, whatever this machine has installed."""
     monkeypatch.setattr("ironbeat.workload.entry_points", lambda group: ())
     monkeypatch.setattr("ironbeat.cli.workloads.entry_points", lambda group: ())
+    # What this process found before, or finds meanwhile, is not what other tests find.
+    forget_workloads()
+    yield
+    forget_workloads()
 
 
 @pytest.fixture
