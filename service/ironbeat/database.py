@@ -37,7 +37,25 @@ LOCK_TIMEOUT_SECONDS = 10
 TCP_USER_TIMEOUT_MILLISECONDS = 10_000
 
 _lock = threading.Lock()
-_engines: dict[tuple[int, str], Engine] = {}
+_engines: dict[str, Engine] = {}
+# Pools of the processes that this one was forked from: kept, so that nothing closes what is theirs.
+_inherited: list[Any] = []
+
+
+def _forked() -> None:
+    """Give a child pools of its own: connections must never be shared between processes.
+
+    What its parent's engines know of the server stays: asking it again takes as long as a short
+    task, for each child. Another thread may have held the lock at the fork, and is not here.
+    """
+    global _lock
+    _lock = threading.Lock()
+    for engine in list(_engines.values()):
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def driver_url(url: str) -> str:
@@ -73,16 +91,15 @@ def connect_arguments(application_name: str = "ironbeat") -> dict[str, Any]:
 def engine(url: str | None = None) -> Engine:
     """The engine of this process for ``url`` (default: the setting ``database_url``).
 
-    A forked child gets its own: connections must never be shared between processes.
+    A forked child gets connections of its own.
     """
     url = url or get_settings().database_url.get_secret_value()
-    key = (os.getpid(), url)
     with _lock:
-        found = _engines.get(key)
+        found = _engines.get(url)
         if found is None:
             from sqlalchemy import create_engine
 
-            found = _engines[key] = create_engine(
+            found = _engines[url] = create_engine(
                 driver_url(url),
                 pool_size=5,
                 max_overflow=10,
@@ -97,8 +114,8 @@ def engine(url: str | None = None) -> Engine:
 def dispose() -> None:
     """Close every pooled connection of this process."""
     with _lock:
-        for (pid, _), found in list(_engines.items()):
-            found.dispose(close=pid == os.getpid())
+        for found in _engines.values():
+            found.dispose()
         _engines.clear()
 
 

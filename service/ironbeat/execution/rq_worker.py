@@ -27,8 +27,10 @@ from celery.app.trace import setup_worker_optimizations, trace_task
 from kombu.utils.json import dumps as kombu_dumps
 from rq import Worker as RQWorker
 from rq.serializers import JSONSerializer
+from sqlalchemy.exc import SQLAlchemyError
 
 import ironbeat
+from ironbeat import database
 from ironbeat.execution import rq_carrier, runtime
 from ironbeat.execution.interruption import Cancelled
 from ironbeat.runs.guard import Guard
@@ -107,6 +109,10 @@ class Worker(RQWorker):
         install(self._app, self._runtime, self.name)
         signals.worker_init.send(sender=self)
         self.lease.start()
+        # What is asked of a server once, its children need not ask again.
+        url = self._platform.settings.database_url.get_secret_value()
+        with contextlib.suppress(psycopg.Error, SQLAlchemyError), database.connection(url):
+            pass
         try:
             self.work(burst=burst, logging_level=None)
         finally:
