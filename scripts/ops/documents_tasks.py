@@ -44,11 +44,11 @@ def canary(
     )
 
 
-@task(name="rollback-rq", help=CHANGE | {"seconds": "Let Celery drain so long (default: 900)."})
+@task(name="rollback-rq", help=CHANGE | {"seconds": "Let Celery drain so long (default: 1800)."})
 @ends
 def rollback_rq(
     c: Context,
-    seconds: float = 900.0,
+    seconds: float = 1800.0,
     env: str = "local",
     limit: str = "",
     dry_run: bool = False,

@@ -11,6 +11,9 @@ Two bounds, both looked at before a message goes out:
   publishes them as the queue drains: so a million runs at once, or arguments of a megabyte, do not
   fill the broker. Submitters stop at half the mark, so that what waits in the ledger goes first.
 
+Both hold for RQ's side of a queue (``rq:NAME``) as well, counted by itself; a cap of its own may be
+named for it.
+
 Looking costs a round trip, so it is not done for each message: a look allows an eighth of the room
 that is left, for at most a second. The bounds are therefore exact where they are nearly reached,
 and never exceeded by more than an eighth of the room for each submitting process.
@@ -28,6 +31,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from ironbeat.execution.deliveries import DEFAULT_LAYOUT, Layout
+from ironbeat.execution.rq_carrier import carries, list_key, own_name
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable
 
@@ -113,7 +117,8 @@ class Marks:
 class Capacity:
     """The bounds of one application; safe to use from any thread, and after a fork.
 
-    ``caps`` are by queue; ``connect`` makes a client of the broker, ``None`` where there is none.
+    ``caps`` are by queue, 0 for none; ``connect`` makes a client of the broker, ``None`` where
+    there is none.
     """
 
     caps: Mapping[str, int]
@@ -131,8 +136,8 @@ class Capacity:
 
         Where neither store answers there is nothing to count, and nothing to be submitted to.
         """
-        limit = self.caps.get(queue)
-        if limit is None:
+        limit = self.caps.get(queue, self.caps.get(own_name(queue)))
+        if not limit:
             return
         with self._lock:
             allowance = self._admitted.setdefault(queue, _Allowance())
@@ -224,17 +229,21 @@ class Capacity:
 
     def _ask(self, client: Broker, queues: list[str]) -> tuple[dict[str, int], float]:
         pipe = client.pipeline(transaction=False)
-        steps = self.layout.priority_steps
-        for queue in queues:
-            for step in steps:
-                pipe.llen(self.layout.list_key(queue, step))
+        lists = [(queue, key) for queue in queues for key in self._lists(queue)]
+        for _, key in lists:
+            pipe.llen(key)
         pipe.info("memory")
         *counts, memory = pipe.execute()
-        lengths = {
-            queue: sum(counts[place * len(steps) : (place + 1) * len(steps)])
-            for place, queue in enumerate(queues)
-        }
+        lengths = dict.fromkeys(queues, 0)
+        for (queue, _), count in zip(lists, counts, strict=True):
+            lengths[queue] += count
         if not self.marks.percent:
             return lengths, float("inf")
         whole = memory.get("maxmemory") or self.marks.memory_mb * MEGABYTE
         return lengths, whole * self.marks.percent / 100 - memory.get("used_memory", 0)
+
+    def _lists(self, queue: str) -> list[str]:
+        """The lists of Redis in which messages of a queue wait."""
+        if carries(queue):
+            return [list_key(queue)]
+        return [self.layout.list_key(queue, step) for step in self.layout.priority_steps]

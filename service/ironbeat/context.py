@@ -129,6 +129,6 @@ def _goes_to_rq(message: Message | str) -> bool:
 
 
 def _caps(settings: Settings, found: Sequence[Workload]) -> dict[str, int]:
-    """How many runs may wait in each queue that has a cap; the setting wins."""
+    """How many runs may wait in each queue, 0 for any number; the setting wins."""
     declared = {q.name: q.max_length for w in found for q in w.queues if q.max_length is not None}
-    return {q: cap for q, cap in (declared | queue_caps(settings.queue_limits)).items() if cap}
+    return declared | queue_caps(settings.queue_limits)

@@ -215,7 +215,10 @@ class Settings(BaseSettings):
     task_soft_time_limit: Seconds = Field(600, description="Seconds until a task is asked to end.")
     task_time_limit: Seconds = Field(900, description="Seconds until a task is ended.")
     drain_seconds: int = Field(
-        0, ge=0, description="How long a stopping worker may finish; default: the hard limit."
+        0,
+        ge=0,
+        description="How long a stopping worker may finish; default: the hard limit (a laptop's "
+        "waits for the longest hard limit of its workloads).",
     )
     lease_seconds: float = Field(
         6.0, gt=0, description="Without renewal for so long, a process counts as dead."

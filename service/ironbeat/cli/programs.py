@@ -165,7 +165,7 @@ def worker(
         os.environ["CELERY_CUSTOM_WORKER_POOL"] = OWN_POOL
     elif concurrency is None:
         concurrency = settings.worker_concurrency
-    wanted = _listed(queues) if queues is not None else list(settings.consumed_queues or ())
+    wanted = listed(queues) if queues is not None else list(settings.consumed_queues or ())
     hostname = node_name(name, socket.gethostname(), pid=os.getpid())
 
     with pidfiles.held(pidfile, f"worker {hostname}"):
@@ -178,7 +178,7 @@ def worker(
         hook_celery()
 
         celery = current_app()
-        _refuse_unknown_queues(celery, wanted)
+        refuse_unknown_queues(celery, wanted)
         program = celery.Worker(
             hostname=hostname,
             pool_cls=get_implementation("custom" if chosen is Pool.IRONBEAT else chosen.value),
@@ -194,11 +194,13 @@ def worker(
     raise typer.Exit(program.exitcode or 0)
 
 
-def _listed(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
+    """The parts of ``text`` that commas separate."""
     return [part for part in (each.strip() for each in text.split(",")) if part]
 
 
-def _refuse_unknown_queues(celery: Any, wanted: list[str]) -> None:
+def refuse_unknown_queues(celery: Any, wanted: list[str]) -> None:
+    """Refuse to consume from queues that no workload of ``celery`` has."""
     known = set(celery.amqp.queues)
     unknown = [queue for queue in wanted if queue not in known]
     if unknown:

@@ -13,7 +13,15 @@ import typer
 
 from ironbeat.cli import pidfile as pidfiles
 from ironbeat.cli.failures import CommandError, ExitStatus
-from ironbeat.cli.programs import Level, LogFile, PidFile, cannot_listen, start_logging
+from ironbeat.cli.programs import (
+    Level,
+    LogFile,
+    PidFile,
+    cannot_listen,
+    listed,
+    refuse_unknown_queues,
+    start_logging,
+)
 
 app = typer.Typer()
 
@@ -52,19 +60,14 @@ def rq_worker(
         from ironbeat.app import current_app
 
         celery = current_app()
-        wanted = [own_name(part.strip()) for part in (queues or "").split(",") if part.strip()]
-        known = sorted(celery.amqp.queues)
+        wanted = [own_name(part) for part in listed(queues or "")]
+        refuse_unknown_queues(celery, wanted)
         of_workloads = [q.name for w in celery.ironbeat.workloads if w.rq for q in w.queues]
-        unknown = [queue for queue in wanted if queue not in known]
-        if unknown:
-            raise CommandError(
-                f"no workload that is switched on has the queue {', '.join(map(repr, unknown))}",
-                f"The queues are: {', '.join(known)}.",
-                ExitStatus.USAGE,
-            )
         from ironbeat.execution.rq_worker import Worker
 
-        Worker(celery, wanted or of_workloads or known, hostname).run(burst=burst)
+        Worker(celery, wanted or of_workloads or sorted(celery.amqp.queues), hostname).run(
+            burst=burst
+        )
 
 
 @app.command("rq-dashboard")

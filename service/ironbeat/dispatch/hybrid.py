@@ -12,15 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import psycopg
-from sqlalchemy.exc import SQLAlchemyError
-
-from ironbeat import database
-from ironbeat.dispatch.manager import SQL as KEYS
-from ironbeat.dispatch.manager import Submit, TaskManager, TaskRejected
+from ironbeat.dispatch.manager import Forms, Submit, TaskManager
 from ironbeat.dispatch.ratio import StoredRatio, checked, goes_to_celery
 from ironbeat.execution.rq_carrier import PREFIX, carries, own_name
-from ironbeat.runs.model import LedgerUnavailable, NewRun, Run, RunNotFound
+from ironbeat.runs.model import NewRun, Run, RunNotFound
+from ironbeat.submission import GRACE_SECONDS
 
 Side = Literal["celery", "rq"]
 
@@ -133,51 +129,31 @@ class HybridTaskManager:
         call = Call(task, args, kwargs, str(named))
         return self.submit_tasks([call], use_celery=use_celery)[0]
 
-    def submit_tasks(self, calls: Iterable[Call], *, use_celery: bool = False) -> list[Submitted]:
+    def submit_tasks(
+        self, calls: Iterable[Call], *, use_celery: bool = False, goes_on: bool = False
+    ) -> list[Submitted]:
         """Submit many tasks, in one commit, and publish them in one round trip for each side.
 
-        All are checked before any is written.
+        All are checked before any is written. Raises what :meth:`submit_task` does; a queue's cap
+        holds for either side of it, and where one is reached nothing is written. ``goes_on``: a
+        step of something that was let in before, which caps do not stop.
         """
         ratio = 1.0 if use_celery else self._ratio.get()
-        asked = [(call, self._prepared(call, ratio)) for call in calls]
-        try:
-            with database.connection(self._url) as connection, connection.transaction():
-                found = [self._committed(connection, call, run) for call, run in asked]
-        except (psycopg.OperationalError, psycopg.InterfaceError, SQLAlchemyError) as error:
-            raise LedgerUnavailable(f"PostgreSQL cannot be reached: {error}") from error
-        new = [run for (_, run), id in zip(asked, found, strict=True) if run.id == id]
-        self.tasks.publish(new)
+        forms: Forms = {}
+        runs = [self._prepared(call, ratio, forms) for call in calls]
+        found = self.tasks.hand_over_once(runs, window=KEY_WINDOW_SECONDS, goes_on=goes_on)
         return [
             Submitted(id, "rq" if carries(run.queue) else "celery", self.tasks.status)
-            for (_, run), id in zip(asked, found, strict=True)
+            for run, id in zip(runs, found, strict=True)
         ]
 
-    def _prepared(self, call: Call, ratio: float) -> NewRun:
-        run = self.tasks.prepare(Submit(call.task, call.args, call.kwargs))
+    def _prepared(self, call: Call, ratio: float, forms: Forms) -> NewRun:
+        run = self.tasks.prepare(Submit(call.task, call.args, call.kwargs), forms)
         if not goes_to_celery(call.key or run.id, ratio):
-            run = self.tasks.prepare(
-                Submit(call.task, call.args, call.kwargs, queue=PREFIX + run.queue)
-            )
+            carried = Submit(call.task, call.args, call.kwargs, queue=PREFIX + run.queue)
+            run = self.tasks.prepare(carried, forms)
         key = f"{call.task}:{call.key}:{call.again}" if call.key else None
         return replace(run, idempotency_key=key)
-
-    def _committed(self, connection: psycopg.Connection[Any], call: Call, run: NewRun) -> str:
-        """Write the run unless its key is another's; returns the id of the run that has the key."""
-        if run.idempotency_key is not None:
-            parameters = {
-                "key": run.idempotency_key,
-                "run_id": run.id,
-                "window": KEY_WINDOW_SECONDS,
-            }
-            taken = connection.execute(KEYS["take"], parameters).fetchone()
-            taken = taken or connection.execute(KEYS["take_over"], parameters).fetchone()
-            if taken is None:
-                row = connection.execute(KEYS["holder"], parameters).fetchone()
-                if row is None:
-                    raise TaskRejected(f"the key {run.idempotency_key!r} has just expired")
-                return str(row[0])
-        self.tasks.ledger.create([run], connection=connection)
-        return run.id
 
     # -- following and changing -------------------------------------------------------------------
 
@@ -209,7 +185,7 @@ class HybridTaskManager:
         ledger, moved = self.tasks.ledger, list[str]()
         deadline = time.monotonic() + MOVING_SECONDS
         while True:
-            attempts = ledger.reroute(old, new, limit=MOVED_AT_ONCE)
+            attempts = ledger.reroute(old, new, limit=MOVED_AT_ONCE, grace=GRACE_SECONDS)
             if not attempts:
                 if not ledger.movable_later(old) or time.monotonic() > deadline:
                     return moved

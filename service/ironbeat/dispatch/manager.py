@@ -16,10 +16,12 @@ from functools import lru_cache
 from typing import Any, cast
 from uuid import uuid4
 
+import orjson
 import psycopg
 from celery.exceptions import TimeoutError as ResultTimeout
 from kombu.exceptions import EncodeError
 from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ironbeat import database, queries
@@ -116,7 +118,7 @@ class TaskManager:
         queue as may, and :class:`LedgerUnavailable` when nothing could be committed.
         """
         asked = Submit(task, args, kwargs or {}, queue, priority, countdown, eta, expires)
-        run = replace(self._prepare(asked), idempotency_key=idempotency_key)
+        run = replace(self.prepare(asked), idempotency_key=idempotency_key)
         self._capacity.admit(run.queue)
         if session is not None:
             connection = cast(
@@ -155,7 +157,7 @@ class TaskManager:
         with ThreadPoolExecutor(1, thread_name_prefix="submit") as committing:
             before: Future[None] | None = None
             for asked in submissions:
-                waiting.append(self._prepare(asked, forms))
+                waiting.append(self.prepare(asked, forms))
                 size += len(waiting[-1].message or "")
                 if len(waiting) >= batch or size >= BATCH_BYTES:
                     if before is not None:
@@ -169,14 +171,17 @@ class TaskManager:
 
     def _submit_batch(self, runs: list[NewRun], ids: list[str]) -> None:
         try:
-            for queue, number in Counter(run.queue for run in runs).items():
-                self._capacity.admit(queue, number)
+            self._admit(runs)
         except QueueFull as error:
             error.submitted = ids
             raise
         if runs:
             self._hand_over(runs)
         ids += [run.id for run in runs]
+
+    def _admit(self, runs: Sequence[NewRun]) -> None:
+        for queue, number in Counter(run.queue for run in runs).items():
+            self._capacity.admit(queue, number)
 
     @property
     def _capacity(self) -> Capacity:
@@ -194,10 +199,11 @@ class TaskManager:
         self.ledger.create([run], connection=connection)
         return run.id
 
-    def _prepare(self, asked: Submit, forms: Forms | None = None) -> NewRun:
+    def prepare(self, asked: Submit, forms: Forms | None = None) -> NewRun:
         """Check a submission and build its run with its message; touches no store.
 
-        ``forms`` keeps a template of each kind of submission for the next ones.
+        ``forms`` keeps a template of each kind of submission for the next ones. Raises
+        :class:`TaskRejected`.
         """
         task = self._task(asked)
         run = self._fill_in(task, asked, forms) if forms is not None else self._make(task, asked)
@@ -263,23 +269,53 @@ class TaskManager:
             run, publish_after=hold_for(run.eta, run.queue) or self.app.ironbeat.submission.grace
         )
 
+    def hand_over_once(
+        self, runs: Sequence[NewRun], *, window: float, goes_on: bool = False
+    ) -> list[str]:
+        """Commit prepared runs together, but those whose key another run holds, and publish them.
+
+        Returns for each run the id of the one that holds its key: its own where it is new. A key is
+        held for ``window`` seconds, and no longer by a run that ended without success. ``goes_on``:
+        caps do not hold for these. Raises :class:`ironbeat.QueueFull` and
+        :class:`LedgerUnavailable`, with nothing written.
+        """
+        if not runs:
+            return []
+        try:
+            with database.connection(self._url) as connection, connection.transaction():
+                holders = _take_keys(connection, runs, window)
+                ids = [holders.get(run.idempotency_key or "", run.id) for run in runs]
+                new = [run for run, id in zip(runs, ids, strict=True) if run.id == id]
+                if not goes_on:
+                    self._admit(new)
+                committed, at_once = self._with_room(new)
+                self.ledger.create(committed, connection=connection)
+        except (psycopg.OperationalError, psycopg.InterfaceError, SQLAlchemyError) as error:
+            raise LedgerUnavailable(f"PostgreSQL cannot be reached: {error}") from error
+        self.publish(at_once)
+        return ids
+
     def _hand_over(self, runs: Sequence[NewRun]) -> None:
         """Commit runs, and publish those the broker has room for; the outbox has the others."""
+        committed, at_once = self._with_room(runs)
+        self.ledger.create(committed)
+        self.publish(at_once)
+
+    def _with_room(self, runs: Sequence[NewRun]) -> tuple[list[NewRun], list[NewRun]]:
+        """Runs as they are to be committed, and those of them that the broker has room for."""
         submission = self.app.ironbeat.submission
         numbers = Counter(run.queue for run in runs)
         sizes: Counter[str] = Counter()
         for run in runs:
             sizes[run.queue] += len(run.message or "")
         full = {q for q, n in numbers.items() if not submission.may_publish(q, n, sizes[q])}
-        self.ledger.create(
-            [
-                replace(run, publish_after=hold_for(run.eta, run.queue) or 0.0)
-                if run.queue in full
-                else run
-                for run in runs
-            ]
-        )
-        self.publish([run for run in runs if run.queue not in full])
+        committed = [
+            replace(run, publish_after=hold_for(run.eta, run.queue) or 0.0)
+            if run.queue in full
+            else run
+            for run in runs
+        ]
+        return committed, [run for run in runs if run.queue not in full]
 
     def publish(self, runs: Sequence[NewRun]) -> None:
         """Hand committed runs to the broker; what it does not take stays in the outbox."""
@@ -296,21 +332,19 @@ class TaskManager:
             return
         submission.recorder.published(run.id for run in due)
 
-    def prepare(self, asked: Submit) -> NewRun:
-        """Check a submission and build its run with its message; touches no store.
-
-        Raises :class:`TaskRejected`.
-        """
-        return self._prepare(asked)
-
     def republish(self, ids: Sequence[str]) -> None:
-        """Publish waiting runs now, from the ledger; what is not taken the outbox publishes."""
+        """Publish waiting runs now, from the ledger; what is not taken the outbox publishes.
+
+        One that is marked as published is published, too: the mark may be of where it was before.
+        """
         with suppress(RunNotFound):
             runs = [self.ledger.get(id) for id in ids]
             waiting = [
                 run
                 for run in runs
-                if run.state == "pending" and run.message and not hold_for(run.eta, run.queue)
+                if run.state in ("pending", "published")
+                and run.message
+                and not hold_for(run.eta, run.queue)
             ]
             submission = self.app.ironbeat.submission
             if not waiting or not submission.use_broker or submission.breaker.open:
@@ -448,6 +482,29 @@ class TaskManager:
     async def acancel(self, id: str, *, reason: str = "cancelled by hand") -> str:
         """:meth:`cancel` without blocking the event loop."""
         return await asyncio.to_thread(self.cancel, id, reason=reason)
+
+
+def _take_keys(
+    connection: psycopg.Connection[Any], runs: Sequence[NewRun], window: float
+) -> dict[str, str]:
+    """Give runs the keys that nobody holds; returns for each key the run that holds it now."""
+    wanted = {run.idempotency_key: run.id for run in reversed(runs) if run.idempotency_key}
+    if not wanted:
+        return {}
+
+    def ask(query: str, keys: Iterable[str]) -> set[str]:
+        rows = [{"key": key, "run_id": wanted[key]} for key in sorted(keys)]
+        parameters = {"keys": orjson.dumps(rows).decode(), "window": window}
+        return {row[0] for row in connection.execute(SQL[query], parameters).fetchall()}
+
+    left = wanted.keys() - ask("take_many", wanted)
+    left -= ask("take_over_many", left) if left else set()
+    if not left:
+        return wanted
+    others = dict(connection.execute(SQL["holders"], {"keys": sorted(left)}).fetchall())
+    if expired := left - others.keys():
+        raise TaskRejected(f"idempotency key {min(expired)!r} just expired")
+    return wanted | others
 
 
 @lru_cache(maxsize=1024)

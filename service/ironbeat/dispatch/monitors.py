@@ -73,14 +73,18 @@ class _Monitor:
 class CeleryMonitor(_Monitor):
     """Celery's side."""
 
-    def get_worker_stats(self) -> dict[str, Any]:
-        """What the workers are and do.
+    def get_worker_stats(self, queue: str | None = None) -> dict[str, Any]:
+        """What the workers are and do; with ``queue``, those that consume from it.
 
         ``active_workers`` is their number; ``registered_tasks`` the names that any of them knows;
         ``active_tasks`` what is being executed; ``scheduled_tasks`` what waits for its time;
         ``reserved_tasks`` the ids that workers have taken and not begun.
         """
-        live = self._fleet().live_workers
+        live = [
+            worker
+            for worker in self._fleet().live_workers
+            if queue is None or queue in worker.queues
+        ]
         active = [_active(worker) for worker in live]
         running = {each["id"] for several in active for each in several}
         return {

@@ -51,6 +51,11 @@ def own_name(queue: str) -> str:
     return queue.removeprefix(PREFIX)
 
 
+def list_key(queue: str) -> str:
+    """The list in which the jobs of ``queue`` wait."""
+    return f"rq:queue:{own_name(queue)}"
+
+
 # A run's id, how often it was retried, and how often replaced: what tells one message from another.
 Attempt = tuple[str, int, int]
 
@@ -102,10 +107,12 @@ class RQCarrier:
         headers = message["headers"]
         called = f"{headers['task']}{headers.get('argsrepr') or ''}"
         limits = headers.get("timelimit") or [None, None]
+        # What a task may take on Celery's side may be more; RQ's workers are stopped by this one.
+        longest = self._settings.rq_job_timeout
         return queue.prepare_data(
             PERFORM,
             (dict(message),),
-            timeout=limits[0] or self._settings.rq_job_timeout,
+            timeout=min(limits[0] or longest, longest),
             result_ttl=self._settings.rq_result_ttl,
             failure_ttl=self._settings.rq_failure_ttl,
             description=called[:DESCRIPTION_CHARACTERS],

@@ -17,7 +17,7 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,17 +25,19 @@ from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 
+from ironbeat import settings_file
 from ironbeat.embedded.account import Account, socket_directory
 from ironbeat.settings import (
     ENV_FILE,
     PREFIX,
+    STOP_MARGIN_SECONDS,
     Given,
     Settings,
     get_settings,
     given_values,
     names_of,
 )
-from ironbeat.workload import WorkloadError, discover
+from ironbeat.workload import Workload, WorkloadError, discover
 
 LOCAL_PROGRAMS = "IRONBEAT_LOCAL_PROGRAMS"
 POSTGRES = "local/postgres.conf"
@@ -158,7 +160,7 @@ class Installation:
             "IRONBEAT_WORKER_SPARES": str(settings.worker_spares),
             "IRONBEAT_RQ_WORKERS": str(settings.rq_worker_count if _uses_rq(settings) else 0),
             "IRONBEAT_RQ_DASHBOARDS": str(int(_uses_rq(settings))),
-            "IRONBEAT_STOP_SECONDS": str(settings.stop_seconds),
+            "IRONBEAT_STOP_SECONDS": str(_stop_seconds(settings)),
             # The tables come first.
             "IRONBEAT_AUTOSTART": "false",
             LOCAL_PROGRAMS: self._file().get(LOCAL_PROGRAMS, ""),
@@ -226,30 +228,10 @@ class Installation:
 
     def _write(self, values: Mapping[str, str]) -> None:
         """Change or add ``values`` in the file; everything else in it stays as it is."""
-        text = self.env_file.read_text() if self.env_file.exists() else _HEADING
-        lines = text.splitlines()
-        for name, value in values.items():
-            if "'" in value or "\n" in value:
-                raise InstallationError(
-                    f"{name} holds a quote or a line break: that cannot be kept"
-                )
-            line = f"{name}='{value}'"
-            for number, existing in enumerate(lines):
-                if re.match(rf"\s*(export\s+)?{name}\s*=", existing):
-                    lines[number] = line
-                    break
-            else:
-                lines.append(line)
-        wanted = "\n".join(lines) + "\n"
-        if wanted == text and self.env_file.exists():
-            return
-        unfinished = self.env_file.with_name("env.unfinished")
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-        with os.fdopen(descriptor, "w") as stream:
-            os.fchmod(descriptor, 0o640)
-            stream.write(wanted)
-        unfinished.rename(self.env_file)
+        try:
+            settings_file.change(self.env_file, values, heading=_HEADING)
+        except ValueError as error:
+            raise InstallationError(str(error)) from None
 
     # -- ports
 
@@ -354,7 +336,17 @@ def _with_port(url: str, port: int) -> str:
 
 def _uses_rq(settings: Settings) -> bool:
     """Whether a workload that is on has tasks that RQ may carry."""
+    return settings.use_redis and any(workload.rq for workload in _workloads(settings))
+
+
+def _stop_seconds(settings: Settings) -> int:
+    """How long supervisord waits for a worker: no shorter than any task of its may take."""
+    longest = max((w.time_limit or 0 for w in _workloads(settings)), default=0)
+    return max(settings.stop_seconds, longest + STOP_MARGIN_SECONDS)
+
+
+def _workloads(settings: Settings) -> Sequence[Workload]:
     try:
-        return settings.use_redis and any(w.rq for w in discover(settings.enabled_workloads))
+        return discover(settings.enabled_workloads)
     except WorkloadError:
-        return False
+        return ()

@@ -423,13 +423,16 @@ class Ledger:
         if ids:
             self._with(None, lambda c: c.execute(SQL["publish_again"], {"ids": sorted(ids)}))
 
-    def reroute(self, queue: str, to: str, *, limit: int) -> list[tuple[str, int, int]]:
+    def reroute(
+        self, queue: str, to: str, *, limit: int, grace: float
+    ) -> list[tuple[str, int, int]]:
         """Move up to ``limit`` runs that nobody has begun to another queue.
 
-        Returns their ids, each with how often the run was retried and replaced.
-        They are published there by the outbox. What has no message in the ledger stays.
+        Returns their ids, each with how often the run was retried and replaced. The caller
+        publishes them there; what it has not after ``grace`` seconds the outbox does. What has no
+        message in the ledger stays.
         """
-        parameters = {"queue": queue, "to": to, "limit": limit}
+        parameters = {"queue": queue, "to": to, "limit": limit, "grace": grace}
         rows = self._with(None, lambda c: c.execute(SQL["reroute"], parameters).fetchall())
         return [(row[0], row[1], row[2]) for row in rows]
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import redis
 
-from ironbeat.execution.rq_carrier import carries, own_name
+from ironbeat.execution.rq_carrier import carries, list_key
 
 PRIORITY_STEPS = (0, 3, 6, 9)
 SEPARATOR = "\x06\x16"
@@ -74,7 +74,7 @@ class Broker:
 def key(queue: str, step: int) -> str:
     """The Redis key of the messages of ``queue`` at a priority step; RQ has no steps."""
     if carries(queue):
-        queue = f"rq:queue:{own_name(queue)}"
+        queue = list_key(queue)
     return f"{queue}{SEPARATOR}{step}" if step else queue
 
 

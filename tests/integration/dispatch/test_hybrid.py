@@ -12,7 +12,7 @@ import pytest
 from sides import QUEUE, StartRQ, lines
 from tests.processes import wait_for, worker
 
-from ironbeat import Call, CeleryMonitor, HybridTaskManager, RQMonitor
+from ironbeat import Call, CeleryMonitor, HybridTaskManager, QueueFull, RQMonitor
 from ironbeat.runs.outbox import Outbox
 from ironbeat.settings import get_settings
 
@@ -77,6 +77,44 @@ def test_one_bad_call_leaves_nothing_behind(hybrid: HybridTaskManager, shop: Mod
         hybrid.submit_tasks([*calls(range(3)), Call("adopted.nothing", key="x")])
     assert RQMonitor(shop.app).get_queue_length(QUEUE) == 0
     assert hybrid.submit_tasks(calls(range(3)))[0].state == "PENDING"
+
+
+def test_many_with_the_same_keys_are_one_run_each(
+    hybrid: HybridTaskManager, shop: ModuleType
+) -> None:
+    first = hybrid.submit_tasks(calls(range(3)))
+    hybrid.cancel(first[1].id)
+    # Within one submission, too; the cancelled one's key is free again.
+    again = hybrid.submit_tasks([*calls(range(5)), *calls(range(5))])
+    assert [each.id for each in again[:5]] == [each.id for each in again[5:]]
+    assert (again[0].id, again[2].id) == (first[0].id, first[2].id)
+    assert again[1].id != first[1].id
+    assert len({each.id for each in again}) == 5
+    # With the message of the cancelled one, which is dropped when it is taken.
+    assert RQMonitor(shop.app).get_queue_length(QUEUE) == 6
+
+
+def test_a_cap_holds_for_either_side(
+    monkeypatch: pytest.MonkeyPatch, hybrid: HybridTaskManager, shop: ModuleType
+) -> None:
+    monkeypatch.setattr(shop.app.ironbeat.capacity, "caps", {QUEUE: 10})
+    hybrid.submit_tasks(calls(range(8)))
+    with pytest.raises(QueueFull, match=r"queue 'rq:celery' is full: 8 runs wait, 10 may"):
+        hybrid.submit_tasks(calls(range(8, 12)))
+    # Nothing of them was written, so the others fit; what is there already takes no room.
+    assert RQMonitor(shop.app).get_queue_length(QUEUE) == 8
+    hybrid.submit_tasks(calls(range(10)))
+    with pytest.raises(QueueFull):
+        hybrid.submit_task("adopted.add", 1, 1, key="one-more")
+    assert len(hybrid.submit_tasks(calls(range(10, 12)), goes_on=True)) == 2
+    # Celery's side has a count of its own, and may have a cap of its own.
+    hybrid.set_ratio(1.0)
+    hybrid.submit_tasks(calls(range(20, 30)))
+    with pytest.raises(QueueFull, match="queue 'celery' is full"):
+        hybrid.submit_task("adopted.add", 1, 1, key="one-more")
+    monkeypatch.setattr(shop.app.ironbeat.capacity, "caps", {QUEUE: 10, f"rq:{QUEUE}": 0})
+    hybrid.set_ratio(0.0)
+    assert len(hybrid.submit_tasks(calls(range(30, 40)))) == 10
 
 
 def test_moving_takes_what_waits_and_nothing_else(

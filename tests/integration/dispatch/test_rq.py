@@ -61,6 +61,12 @@ def test_a_run_waits_in_rq_and_is_executed_there(
     assert "Traceback" not in log
 
 
+def test_a_job_s_time_is_rq_s_own_unless_its_task_has_less(shop: ModuleType) -> None:
+    for asked, given in ((None, 600), (1800, 600), (30, 30)):
+        id = shop.add.apply_async((1, 2), queue=RQ, time_limit=asked).id
+        assert shop.app.ironbeat.rq.queue(RQ).fetch_job(id).timeout == given
+
+
 def test_retries_progress_links_and_chords_hold(
     shop: ModuleType, manager: TaskManager, rq_worker: StartRQ, traces: Path, tmp_path: Path
 ) -> None:

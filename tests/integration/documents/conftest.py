@@ -35,12 +35,14 @@ def start(documents: Settings, tmp_path: Path) -> Start:
     numbers = iter(range(100))
 
     @contextmanager
-    def run(program: str, *arguments: str, ready: str = "") -> Iterator[Program]:
+    def run(
+        program: str, *arguments: str, ready: str = "", **environment: str
+    ) -> Iterator[Program]:
         name = f"{program}-{next(numbers)}"
         if program in ("worker", "rq-worker"):
             arguments = ("--name", name, "--queues", "metadata_queue", *arguments)
             ready = ready or (" ready." if program == "worker" else "istening on")
-        running = Program([PROGRAM, program, *arguments], tmp_path / f"{name}.log", {})
+        running = Program([PROGRAM, program, *arguments], tmp_path / f"{name}.log", environment)
         try:
             wait_for(lambda: ready in running.output(), seconds=120, program=running)
             yield running

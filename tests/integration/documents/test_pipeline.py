@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
-from ironbeat import CeleryMonitor, HybridTaskManager, RQMonitor, TaskManager
+from ironbeat import CeleryMonitor, HybridTaskManager, RQMonitor, TaskManager, database
 from ironbeat.settings import Settings
 from ironbeat.workloads.documents import ALIAS, QUEUE, pipeline, store, tasks
 from ironbeat.workloads.documents.store import StoredChunk
@@ -66,6 +67,28 @@ def test_the_sides_follow_the_ratio_and_the_chunk() -> None:
     assert CeleryMonitor().get_queue_length(QUEUE) == sum(s == "celery" for s in sides.values())
 
 
+def test_a_full_queue_takes_what_it_has_room_for_and_the_rest_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = stored(40)
+    capacity = pipeline.manager().tasks.app.ironbeat.capacity
+    monkeypatch.setattr(capacity, "caps", {QUEUE: 10})
+    assert tasks.preprocess_document("d")["submitted"] == 10
+    assert (waiting(), stands()["submitted"]) == (10, 10)
+    # A chunk that is done has its metadata, though no other has room.
+    done(ids[0])
+    assert (stands()["done"], stands()["submitted"]) == (1, 10)
+    RQMonitor().purge_queue(QUEUE)
+    monkeypatch.setattr(capacity, "caps", {QUEUE: 100})
+    done(ids[1])
+    assert stands()["submitted"] == 40
+    # The end of what was let in is not stopped.
+    monkeypatch.setattr(capacity, "caps", {QUEUE: 1})
+    for id in ids[2:]:
+        done(id)
+    assert len(TaskManager().ledger.find(_of("postprocess_results"))) == 1
+
+
 def test_a_chunk_is_done_once_and_the_last_one_ends_the_document() -> None:
     ids = stored(3)
     tasks.preprocess_document("d")
@@ -108,6 +131,23 @@ def test_a_chunk_that_cannot_have_metadata_fails_and_the_rest_goes_on() -> None:
     assert tasks.preprocess_document("d")["submitted"] == 1
     done(bad)
     assert tasks.postprocess_results("d")["final_status"] == "completed"
+
+
+def test_a_chunk_is_done_though_its_document_cannot_go_on_just_now(
+    documents: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds what the end of the document needs, longer than anybody waits for it."""
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 1)
+    database.dispose()
+    [id] = stored(1)
+    tasks.preprocess_document("d")
+    with psycopg.connect(documents.database_url.get_secret_value()) as other:
+        other.execute("LOCK TABLE ironbeat.idempotency_keys IN EXCLUSIVE MODE")
+        assert tasks.generate_metadata_for_chunk(id, TEXT, "d")["status"] == "completed"
+        assert TaskManager().ledger.find(_of("postprocess_results")) == []
+    assert stands()["done"] == 1
+    tasks.settle_documents(idle_seconds=0)
+    assert len(TaskManager().ledger.find(_of("postprocess_results"))) == 1
 
 
 def test_cancelled_and_vanished_runs_are_noticed() -> None:

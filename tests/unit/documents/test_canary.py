@@ -9,9 +9,17 @@ import pytest
 from ironbeat.workloads.documents.canary import Bound
 
 
-def side(ended: int, failed: int = 0, p95: float | None = 100.0) -> dict[str, Any]:
-    rate = failed / ended if ended else None
-    return {"ended": ended, "failed": failed, "error_rate": rate, "p95_ms": p95 if ended else None}
+def side(
+    ended: int, failed: int = 0, p95: float | None = 100.0, retrying: int = 0
+) -> dict[str, Any]:
+    tried = ended + retrying
+    return {
+        "ended": ended,
+        "failed": failed,
+        "retrying": retrying,
+        "error_rate": (failed + retrying) / tried if tried else None,
+        "p95_ms": p95 if ended else None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -25,6 +33,10 @@ def side(ended: int, failed: int = 0, p95: float | None = 100.0) -> dict[str, An
         # Too little to tell, unless everything fails.
         (side(100), side(10, 5), None),
         (side(100), side(10, 10), "all 10 tasks of Celery failed"),
+        # What failed and waits for its next try has not ended, and is no success.
+        (side(100), side(0, retrying=10), "all 10 tasks of Celery failed"),
+        (side(100), side(40, retrying=10), "error rate is 20.0%"),
+        (side(90, retrying=10), side(90, retrying=10), None),
         # Without figures of RQ's the bound alone holds, and nothing is slower than nothing.
         (side(0), side(100, 1), None),
         (side(0), side(100, 3), "error rate is 3.0%"),

@@ -230,7 +230,6 @@ def test_how_many_worker_processes(make, monkeypatch, pool: str, processes: str)
     get_settings.cache_clear()
     given = installation.supervisor_environment()
     assert given["IRONBEAT_WORKER_PROCESSES"] == processes
-    assert given["IRONBEAT_STOP_SECONDS"] == "930"
 
 
 @pytest.mark.parametrize("name", ["50%", 'a "quote"', "back\\slash"])
@@ -244,3 +243,16 @@ def test_a_path_that_supervisord_cannot_use_is_refused(tmp_path: Path, name: str
 def test_a_value_that_cannot_be_kept_is_refused(make) -> None:
     with pytest.raises(InstallationError, match="IRONBEAT_FLOWER_BASIC_AUTH holds a quote"):
         make(FLOWER_BASIC_AUTH="ann:it's")
+
+
+@pytest.mark.parametrize(
+    ("workloads", "seconds"), [("marketplace", "930"), ("marketplace,documents", "1830")]
+)
+def test_a_worker_is_given_the_time_that_any_of_its_tasks_may_take(
+    make, monkeypatch, workloads: str, seconds: str
+) -> None:
+    """The platform's hard limit is 900 s, that of documents 1800."""
+    installation = make(IRONBEAT_WORKLOADS=workloads)
+    monkeypatch.setattr("os.environ", dict(installation.environment()))
+    get_settings.cache_clear()
+    assert installation.supervisor_environment()["IRONBEAT_STOP_SECONDS"] == seconds

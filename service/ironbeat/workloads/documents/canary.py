@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ironbeat import get_settings, make_setting_last
 from ironbeat.workloads.documents import QUEUE, ledger
 from ironbeat.workloads.documents.pipeline import manager
 
@@ -24,7 +25,8 @@ LOOK_SECONDS = 2.0
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What Celery may be worse by: ``errors`` in its error rate (0.02: two in a hundred more),
-    ``slower`` as a multiple of RQ's 95th percentile; ``least`` tasks must have ended to tell.
+    ``slower`` as a multiple of RQ's 95th percentile; ``least`` tasks must have ended, or failed
+    and be about to be tried again, to tell.
     """
 
     errors: float = 0.02
@@ -37,18 +39,20 @@ class Bound:
         RQ's figures count only where enough of its tasks ended; without them Celery is held to the
         bound alone.
         """
-        if celery["ended"] < self.least:
+        told = _tried(rq) >= self.least
+        failed = celery["failed"] + celery["retrying"]
+        if _tried(celery) < self.least:
             # A few that all fail say enough.
-            if celery["failed"] >= max(3, self.least // 3) and celery["failed"] == celery["ended"]:
-                return f"all {celery['failed']} tasks of Celery failed"
+            if failed >= max(3, self.least // 3) and failed == _tried(celery):
+                return f"all {failed} tasks of Celery failed"
             return None
-        usual = (rq["error_rate"] or 0.0) if rq["ended"] >= self.least else 0.0
+        usual = (rq["error_rate"] or 0.0) if told else 0.0
         if celery["error_rate"] > usual + self.errors:
             return (
                 f"Celery's error rate is {celery['error_rate']:.1%}; RQ's {usual:.1%} and "
                 f"{self.errors:.1%} more were allowed"
             )
-        if rq["ended"] < self.least or not rq["p95_ms"] or celery["p95_ms"] is None:
+        if not told or not rq["p95_ms"] or celery["p95_ms"] is None:
             return None
         if celery["p95_ms"] > rq["p95_ms"] * self.slower:
             return (
@@ -56,6 +60,11 @@ class Bound:
                 f"RQ's {rq['p95_ms']:.0f} ms was allowed"
             )
         return None
+
+
+def _tried(side: Mapping[str, Any]) -> int:
+    """How many tasks of a side have come to something, be it to another try."""
+    return int(side["ended"] + side["retrying"])
 
 
 def canary(
@@ -85,7 +94,7 @@ def canary(
             moved = manager().move(QUEUE, "rq") if before == 0 else []
             return _outcome("stopped", reason, before, before, figures) | {"moved": len(moved)}
         if watched >= seconds:
-            enough = figures["celery"]["ended"] >= bound.least
+            enough = _tried(figures["celery"]) >= bound.least
             why = None if enough else f"only {figures['celery']['ended']} tasks of Celery ended"
             return _outcome("kept" if enough else "undecided", why, ratio, before, figures)
         time.sleep(min(LOOK_SECONDS, max(0.05, seconds - watched)))
@@ -106,7 +115,8 @@ def planned(ratio: float) -> dict[str, Any]:
 def rollback(*, seconds: float, tell: Tell = lambda figures: None) -> dict[str, Any]:
     """All back to RQ: ratio 0, what waits moved, and Celery drained for at most ``seconds``.
 
-    Returns ``before`` (the ratio), ``moved`` (runs), ``drained``, and what Celery still executes.
+    Returns ``before`` (the ratio), ``moved`` (runs), ``drained``, what Celery still executes, and
+    ``use_celery``: what still sets USE_CELERY to true and could not be changed, or ``None``.
     """
     before = manager().set_ratio(0.0)
     moved = manager().move(QUEUE, "rq")
@@ -131,4 +141,7 @@ def rollback(*, seconds: float, tell: Tell = lambda figures: None) -> dict[str, 
         "celery_running": celery["running"],
         "celery_waiting": celery["waiting"],
         "rq": ledger.compared(60.0)["rq"],
+        "use_celery": make_setting_last("use_celery", "false")
+        if get_settings().use_celery
+        else None,
     }

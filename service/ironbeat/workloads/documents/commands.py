@@ -321,11 +321,13 @@ def canary(
 
 @app.command()
 def rollback(
-    seconds: Annotated[float, typer.Option(min=1, help="Let Celery drain so long.")] = 900.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Let Celery drain so long.")] = 1800.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send everything to RQ: ratio 0, what waits is moved, Celery drains. Nothing is lost.
+
+    It lasts over restarts; USE_CELERY=true in the file of settings becomes false.
 
     Exit status 7 when Celery still executes something after that time.
     """
@@ -352,6 +354,11 @@ def rollback(
             f"to RQ; Celery {'is drained' if found['drained'] else 'is still busy'}; RQ: "
             f"{found['rq']['workers']} workers, {found['rq']['waiting']} waiting"
         )
+        if found["use_celery"]:
+            typer.echo(
+                f"USE_CELERY is still on by {found['use_celery']}; the stored ratio holds all the "
+                "same. Take it out there."
+            )
     if not found["drained"]:
         raise typer.Exit(7)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 import statistics
+from array import array
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +55,7 @@ def chinese(text: str, count: int = COUNT) -> list[tuple[str, float]]:
     """Words with their TF-IDF."""
     import rjieba
 
-    frequencies, otherwise = _inverse_frequencies()
+    frequencies = _inverse_frequencies()
     stops = _chinese_stop_words()
     counts = Counter(
         word.lower() if word.isascii() else word
@@ -64,7 +66,7 @@ def chinese(text: str, count: int = COUNT) -> list[tuple[str, float]]:
         and word.lower() not in english_stop_words()
     )
     total = sum(counts.values()) or 1
-    weighed = {word: n / total * frequencies.get(word, otherwise) for word, n in counts.items()}
+    weighed = {word: n / total * frequencies.of(word) for word, n in counts.items()}
     # The order of equals must not depend on the order of a hash.
     return sorted(weighed.items(), key=lambda each: (-each[1], each[0]))[:count]
 
@@ -81,12 +83,38 @@ def _extractor() -> Any:
     return yake.KeywordExtractor(lan="en", n=ENGLISH_PHRASE, dedup_lim=LIKENESS, top=COUNT)
 
 
+class _Frequencies:
+    """The inverse document frequency of each word that jieba knows, and that of any other one.
+
+    Words are kept by their hashes, in arrays: as a dictionary the table takes 45 MB of each
+    process, of which a child that was forked would soon have a copy.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        import numpy
+
+        hashes, values = array("q"), array("d")
+        for word, value in map(str.split, lines):
+            hashes.append(hash(word))
+            values.append(float(value))
+        order = numpy.argsort(hashes)
+        self._hashes = numpy.asarray(hashes)[order]
+        self._values = numpy.asarray(values)[order]
+        self._otherwise = statistics.median(values)
+
+    def of(self, word: str) -> float:
+        """The frequency of ``word``."""
+        wanted = hash(word)
+        place = int(self._hashes.searchsorted(wanted))
+        if place < len(self._hashes) and self._hashes[place] == wanted:
+            return float(self._values[place])
+        return self._otherwise
+
+
 @cache
-def _inverse_frequencies() -> tuple[dict[str, float], float]:
-    """The inverse document frequency of each word that jieba knows, and that of any other one."""
+def _inverse_frequencies() -> _Frequencies:
     found = find_spec("jieba")
     assert found is not None and found.origin is not None
     # Without importing it.
-    text = (Path(found.origin).parent / "analyse" / "idf.txt").read_text("utf-8")
-    table = {word: float(value) for word, value in map(str.split, text.splitlines())}
-    return table, statistics.median(table.values())
+    with (Path(found.origin).parent / "analyse" / "idf.txt").open(encoding="utf-8") as lines:
+        return _Frequencies(lines)

@@ -22,23 +22,29 @@ def waiting(queue: str, side: str) -> int:
 
 
 def compared(since: float) -> dict[str, Any]:
-    """Each side's figures over the last ``since`` seconds: of chunk tasks, both names."""
+    """Each side's figures over the last ``since`` seconds: of chunk tasks, both names.
+
+    ``workers`` are those that listen to the workload's queue. ``retrying`` runs, which failed and
+    have not ended, count as errors: three retries of a minute each are a long time.
+    """
     workers = {
         "rq": RQMonitor().get_queue_stats(QUEUE)["worker_count"],
-        "celery": CeleryMonitor().get_worker_stats()["active_workers"],
+        "celery": CeleryMonitor().get_worker_stats(QUEUE)["active_workers"],
     }
     found: dict[str, Any] = {}
     for side in SIDES:
         queue = queue_name(QUEUE, side)
         live = store.row("live_runs", queue=queue) or {}
         ended = store.row("ended_runs", queue=queue, since=since) or {}
-        total, failed = ended["ended"], ended["failed"]
+        retrying = live["retrying"]
+        total, failed = ended["ended"] + retrying, ended["failed"] + retrying
         found[side] = {
             "workers": workers[side],
             "waiting": live["waiting"],
             "running": live["running"],
-            "ended": total,
-            "failed": failed,
+            "ended": ended["ended"],
+            "failed": ended["failed"],
+            "retrying": retrying,
             "retried": ended["retried"],
             "error_rate": failed / total if total else None,
             "p50_ms": ended["p50"],

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ironbeat import Call, HybridTaskManager
+from ironbeat import Call, HybridTaskManager, QueueFull, Submitted
 from ironbeat.workloads.documents import store
 
 CHUNK_TASK = "generate_metadata_for_chunk"
@@ -69,13 +69,26 @@ def hand_out(document_id: str, *, window: int = WINDOW) -> int:
             )
             for each in waiting
         ]
-        submitted = manager().submit_tasks(calls, use_celery=stands["use_celery"])
+        submitted = _as_many_as_may(calls, use_celery=stands["use_celery"])
         runs = [
             {"id": each["id"], "run_id": run.id, "side": run.side}
-            for each, run in zip(waiting, submitted, strict=True)
+            for each, run in zip(waiting, submitted, strict=False)
         ]
         store.execute(cursor, "mark_submitted", id=document_id, runs=json.dumps(runs))
-    return len(waiting)
+    return len(submitted)
+
+
+def _as_many_as_may(calls: list[Call], *, use_celery: bool) -> list[Submitted]:
+    """Submit the first of ``calls`` that the queue's cap lets in.
+
+    The others go out when a chunk ends, or when somebody looks after the document.
+    """
+    while calls:
+        try:
+            return manager().submit_tasks(calls, use_celery=use_celery)
+        except QueueFull as full:
+            calls = calls[: min(len(calls) - 1, max(0, full.limit - full.waiting))]
+    return []
 
 
 def join(stands: store.Standing | None) -> None:
@@ -92,10 +105,17 @@ def submit_end(document_id: str) -> None:
     """Submit the end of a document; submitted twice, it is the same run while it waits."""
     document = store.row("document", id=document_id)
     if document is not None:
-        _control("postprocess_results", document_id, document, document["use_celery"])
+        _control("postprocess_results", document_id, document, document["use_celery"], goes_on=True)
 
 
-def _control(task: str, document_id: str, document: dict[str, Any], use_celery: bool) -> str:
+def _control(
+    task: str,
+    document_id: str,
+    document: dict[str, Any],
+    use_celery: bool,
+    *,
+    goes_on: bool = False,
+) -> str:
     # A document that is begun anew ends anew.
     call = Call(task, [document_id], key=document_id, again=document["begun"])
-    return manager().submit_tasks([call], use_celery=use_celery)[0].id
+    return manager().submit_tasks([call], use_celery=use_celery, goes_on=goes_on)[0].id

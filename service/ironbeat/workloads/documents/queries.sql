@@ -169,9 +169,10 @@ WHERE id = %(document_id)s RETURNING submitted
 -- touch: a document was looked after
 UPDATE documents.documents SET updated_at = clock_timestamp() WHERE id = %(id)s
 
--- live_runs: what waits and runs in one queue
+-- live_runs: what waits and runs in one queue, and how much of it has failed before
 SELECT count(*) FILTER (WHERE state IN ('pending', 'published', 'retrying')) AS waiting,
-    count(*) FILTER (WHERE state = 'running') AS running
+    count(*) FILTER (WHERE state = 'running') AS running,
+    count(*) FILTER (WHERE retries > 0) AS retrying
 FROM ironbeat.runs WHERE queue = %(queue)s
 
 -- ended_runs: how the chunk tasks of one queue ended lately, and how long they took, in ms

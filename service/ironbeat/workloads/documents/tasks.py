@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import structlog
 from celery import Task, shared_task, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
@@ -75,6 +76,8 @@ def _chunk(task: Task, chunk_id: str, chunk_text: str, document_id: str) -> dict
         return _result(chunk_id, document_id, found["metadata"])
     try:
         made = metadata.generate(chunk_text, report=report, endpoint=metadata.configured_endpoint())
+        # A chunk that nobody stored is a caller's own, who gets the result and nothing else.
+        stands = store.complete(chunk_id, made, _side(task))
     except metadata.BadChunk as error:
         _give_up(chunk_id, error)
         raise
@@ -83,8 +86,7 @@ def _chunk(task: Task, chunk_id: str, chunk_text: str, document_id: str) -> dict
             _give_up(chunk_id, error)
             raise
         raise task.retry(exc=error) from error
-    # A chunk that nobody stored is a caller's own, who gets the result and nothing else.
-    pipeline.join(store.complete(chunk_id, made, _side(task)))
+    _join(chunk_id, stands)
     return _result(chunk_id, document_id, made)
 
 
@@ -96,7 +98,26 @@ def _side(task: Task) -> str | None:
 
 
 def _give_up(chunk_id: str, error: BaseException) -> None:
-    pipeline.join(store.give_up(chunk_id, f"{type(error).__name__}: {error}"))
+    try:
+        stands = store.give_up(chunk_id, f"{type(error).__name__}: {error}")
+    except psycopg.Error as problem:
+        # Its run says that it failed; settle_documents gives the chunk up by that.
+        log.warning("a failed chunk is noted later", action="give up", reason=str(problem))
+        return
+    _join(chunk_id, stands)
+
+
+def _join(chunk_id: str, stands: store.Standing | None) -> None:
+    """Go on with the chunk's document. Whatever becomes of that, the chunk has come to its end."""
+    try:
+        pipeline.join(stands)
+    except Exception as problem:
+        log.warning(
+            "settle_documents goes on with the document",
+            action="join",
+            chunk=chunk_id,
+            reason=f"{type(problem).__name__}: {problem}",
+        )
 
 
 def _result(chunk_id: str, document_id: str, found: Mapping[str, Any]) -> dict[str, Any]:
