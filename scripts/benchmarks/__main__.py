@@ -10,6 +10,7 @@ import benchmarks
 from benchmarks import (
     analytics,
     beat,
+    documents,
     marketplace,
     overload,
     recovery,
@@ -56,6 +57,11 @@ BENCHMARKS: dict[str, tuple[ModuleType, tuple[str, ...], str]] = {
         speech,
         (),
         "recordings judged: pairs in order, how far a codec moves a score, analyses a second",
+    ),
+    "rq": (
+        documents,
+        ("rq", "celery"),
+        "RQ beside Celery on the work of `documents`: the owners' table, and a plot",
     ),
     "submit": (submission, ("celery",), "tasks handed over by one process, committed"),
 }

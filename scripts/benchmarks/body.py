@@ -1,6 +1,6 @@
 """The body of the task that every system runs: it notes that it ran, and does nothing else.
 
-All processes of a measurement append to one file: each note is 24 bytes, written in one call of
+All processes of a measurement append to one file: each note is 32 bytes, written in one call of
 about a microsecond, so counting them is a look at the file's size.
 """
 
@@ -14,26 +14,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "BENCH_NOTES"
-_NOTE = struct.Struct("<qqq")
+_NOTE = struct.Struct("<qqqq")
 
 _descriptor: int | None = None
 
 
-def ran(number: int, sent_ns: int) -> None:
-    """Task ``number``, handed over at ``sent_ns`` of the monotonic clock, runs now."""
+def ran(number: int, sent_ns: int, began_ns: int | None = None) -> None:
+    """Task ``number``, handed over at ``sent_ns`` of the monotonic clock, runs now.
+
+    One that takes its time is noted when it ends, with the time at which it began.
+    """
     global _descriptor
     if _descriptor is None:
         _descriptor = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(_descriptor, _NOTE.pack(number, sent_ns, time.monotonic_ns()))
+    now = time.monotonic_ns()
+    os.write(_descriptor, _NOTE.pack(number, sent_ns, now if began_ns is None else began_ns, now))
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One execution: the task's number, when it was sent and when it began (seconds)."""
+    """One execution: the task's number, when it was sent, began and ended (seconds)."""
 
     number: int
     sent: float
     began: float
+    ended: float
 
 
 class Notes:
@@ -48,8 +53,8 @@ class Notes:
         return self.path.stat().st_size // _NOTE.size
 
     def read(self, since: int = 0) -> Iterator[Note]:
-        """The executions from the one with this index on, in the order in which they began."""
+        """The executions from the one with this index on, in the order in which they were noted."""
         data = self.path.read_bytes()[since * _NOTE.size :]
         whole = len(data) // _NOTE.size * _NOTE.size
-        for number, sent, began in _NOTE.iter_unpack(data[:whole]):
-            yield Note(number, sent / 1e9, began / 1e9)
+        for number, sent, began, ended in _NOTE.iter_unpack(data[:whole]):
+            yield Note(number, sent / 1e9, began / 1e9, ended / 1e9)

@@ -15,15 +15,16 @@ from ironbeat.workload import Queue, Workload
 workload = Workload(name="bench", tasks=(__name__,), queues=(Queue("default"),))
 
 _METADATA = "Metadata-Version: 2.1\nName: ironbeat-bench\nVersion: 1\n"
-_ENTRY_POINTS = f"[ironbeat.workloads]\nbench = {__name__}:workload\n"
 
 
-def install(folder: Path) -> None:
-    """Make an installed distribution of this workload in ``folder``, to be put on the path."""
+def install(folder: Path, module: str = __name__) -> None:
+    """Make an installed distribution of a module's workload in ``folder``, to be on the path."""
     described = folder / "ironbeat_bench-1.dist-info"
     described.mkdir(parents=True, exist_ok=True)
     (described / "METADATA").write_text(_METADATA)
-    (described / "entry_points.txt").write_text(_ENTRY_POINTS)
+    (described / "entry_points.txt").write_text(
+        f"[ironbeat.workloads]\nbench = {module}:workload\n"
+    )
 
 
 @shared_task(name="bench.nothing")
