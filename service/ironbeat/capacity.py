@@ -29,6 +29,7 @@ from typing import Any, Protocol
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from ironbeat.execution.deliveries import DEFAULT_LAYOUT, Layout
 from ironbeat.execution.rq_carrier import carries, list_key, own_name
@@ -219,6 +220,9 @@ class Capacity:
         if self._client is not None:
             try:
                 return self._ask(self._client, queues)
+            except RedisTimeout:
+                self._client = None
+                raise
             except BROKER_ERRORS:
                 # Its connection may have died while it lay there; a new one is worth a try.
                 self._client = None

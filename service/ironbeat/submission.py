@@ -49,6 +49,8 @@ BROKER_ERRORS: tuple[type[BaseException], ...] = (
 GRACE_SECONDS = 3.0
 # A durable run that is due later than this waits in the ledger and not in a worker's memory.
 HOLD_ETA_SECONDS = 30.0
+# Messages of plain submissions that the ledger keeps beside the broker, until their runs end.
+NOTED_BYTES = 64 * 1024
 # Shown arguments shorter than this are shown whole.
 SHOWN_WHOLE = 900
 # A failure that comes sooner than this is a refusal or a stale connection, not a broker that hangs.
@@ -195,7 +197,9 @@ class Submission:
                 raise
             self._fall_back(replace(run, message=message_json(body, publish)), error)
             return None
-        self.recorder.note(run)
+        # Should the broker lose it, the ledger has the message as well.
+        message = message_json(body, publish)
+        self.recorder.note(replace(run, message=message) if len(message) <= NOTED_BYTES else run)
         return result
 
     def _fall_back(self, run: NewRun, error: BaseException) -> None:

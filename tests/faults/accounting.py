@@ -7,18 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
-LIVE = "SELECT count(*) FROM ironbeat.runs WHERE task LIKE 'counting.%' AND scheduled_for IS NULL"
 ENDED = """
     SELECT id, count(*), min(state) FROM ironbeat.run_history
     WHERE task LIKE 'counting.%' GROUP BY id
 """
 SLOTS = """
-    SELECT s.name, f.scheduled_for, f.run_id FROM ironbeat.fires f
-    JOIN ironbeat.schedules s ON s.id = f.schedule_id WHERE s.task = 'counting.tick'
+    SELECT s.name, extract(epoch FROM f.scheduled_for)::double precision, f.run_id
+    FROM ironbeat.fires f JOIN ironbeat.schedules s ON s.id = f.schedule_id
+    WHERE s.task = 'counting.tick'
+        AND f.scheduled_for BETWEEN to_timestamp(%(since)s) AND to_timestamp(%(until)s)
     ORDER BY s.name, f.scheduled_for
 """
 
@@ -31,12 +31,15 @@ class Traces:
     ends: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
-    def read(cls, path: Path) -> Traces:
-        """The traces of a file that the tasks append to."""
+    def read(cls, path: Path, since: float = 0.0) -> Traces:
+        """The traces of a file that the tasks append to, of executions that began since then."""
         found = cls()
         for line in path.read_text().splitlines():
             event, id, at, _ = line.split()
-            (found.begins if event == "begin" else found.ends)[id].append(float(at))
+            if event == "begin" and float(at) >= since:
+                found.begins[id].append(float(at))
+            elif event == "end" and id in found.begins:
+                found.ends[id].append(float(at))
         return found
 
     @property
@@ -61,7 +64,12 @@ class Traces:
 
 @dataclass(frozen=True)
 class Account:
-    """One row of the fault table. ``lost`` and ``doubled`` must be 0."""
+    """What one scenario came to. ``lost``, ``missed`` and ``doubled`` must be 0.
+
+    ``submitted`` and ``fires`` are what was asked for, ``repeated`` executions after the first of a
+    run, ``overlapped`` runs of which two executions ran at once and both ended. ``recovery_s`` is
+    what the scenario measured, ``pause_s`` the longest time in which no task began.
+    """
 
     scenario: str
     submitted: int
@@ -73,48 +81,56 @@ class Account:
     overlapped: int
     recovery_s: float
     pause_s: float
-
-    def problems(self) -> list[str]:
-        """What is wrong with it; empty when it holds."""
-        wrong = {"lost": self.lost, "missed": self.missed, "doubled": self.doubled}
-        return [f"{self.scenario}: {count} {name}" for name, count in wrong.items() if count]
+    refused: int = 0
 
 
-def settle(url: str, submitted: Sequence[str], until: float, seconds: float) -> None:
-    """Wait until every submitted run has ended, and every slot's up to ``until`` (seconds since the
-    epoch), or ``seconds`` have passed.
-    """
+@dataclass(frozen=True)
+class Window:
+    """What is accounted for: what was due or begun in this time, in seconds since the epoch."""
+
+    url: str
+    since: float
+    until: float
+
+    def slots(self) -> list[tuple[str, float, str]]:
+        """The slots that were fired: schedule, when, run."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(SLOTS, {"since": self.since, "until": self.until}).fetchall()
+
+    def ended(self) -> dict[str, tuple[int, str]]:
+        """The runs that have ended: how often (once), and how."""
+        with psycopg.connect(self.url) as connection:
+            return {id: (n, state) for id, n, state in connection.execute(ENDED)}
+
+
+def settle(window: Window, submitted: Sequence[str], seconds: float) -> None:
+    """Wait until every submitted run and every slot's has ended, or ``seconds`` have passed."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with psycopg.connect(url) as connection:
-            ended = {row[0] for row in connection.execute(ENDED)}
-            slots = connection.execute(SLOTS).fetchall()
-        due = [run for _, at, run in slots if at.timestamp() <= until]
-        if ended.issuperset(submitted) and ended.issuperset(due):
+        ended = window.ended()
+        if ended.keys() >= {*submitted, *(run for _, _, run in window.slots())}:
             return
         time.sleep(0.5)
 
 
 def reckon(
     scenario: str,
-    url: str,
+    window: Window,
     traces: Traces,
     submitted: Sequence[str],
-    until: float,
     recovery_s: float,
     pause_s: float,
+    refused: int = 0,
 ) -> Account:
-    """Account for every submitted id and every due slot up to ``until`` (seconds since epoch)."""
-    with psycopg.connect(url) as connection:
-        ended = {id: (count, state) for id, count, state in connection.execute(ENDED)}
-        slots = connection.execute(SLOTS).fetchall()
-    expected = [*submitted, *(run for _, at, run in slots if at.timestamp() <= until)]
+    """Account for every submitted id and every due slot."""
+    ended, slots = window.ended(), window.slots()
+    expected = [*submitted, *(run for _, _, run in slots)]
     lost = [id for id in expected if ended.get(id, (0, ""))[1] != "succeeded"]
     doubled = [id for id in expected if ended.get(id, (0, ""))[0] > 1]
     return Account(
         scenario=scenario,
         submitted=len(submitted),
-        fires=len(expected) - len(submitted),
+        fires=len(slots),
         lost=len(lost),
         missed=missed((name, at) for name, at, _ in slots),
         doubled=len(doubled) + sum(n - 1 for n in Counter(expected).values()),
@@ -122,14 +138,15 @@ def reckon(
         overlapped=traces.overlapped,
         recovery_s=round(recovery_s, 1),
         pause_s=round(pause_s, 1),
+        refused=refused,
     )
 
 
-def missed(slots: Iterable[tuple[str, Any]]) -> int:
+def missed(slots: Iterable[tuple[str, float]]) -> int:
     """Seconds without a fire between the first and the last one of each one-second schedule."""
     times: dict[str, list[float]] = defaultdict(list)
     for name, at in slots:
-        times[name].append(at.timestamp())
+        times[name].append(at)
     return sum(
         round(found[-1] - found[0]) + 1 - len(found) for found in map(sorted, times.values())
     )

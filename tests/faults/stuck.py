@@ -6,22 +6,21 @@ Nobody lends a hand: what was stopped is not continued, what hangs is not killed
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
-import psycopg
-
 from tests.faults.accounting import Traces
-from tests.faults.suite import ROOT, Suite, wait_until
+from tests.faults.processes import begins_again
+from tests.faults.scenario import DIED_SECONDS, Scenario
+from tests.faults.suite import Suite, wait_until
 
 # A worker may die so often with a run; the setting `poison_limit`.
 DEATHS = 3
 # The watchdog's patience (`stall_seconds`), and as much again on a busy machine.
 PATIENCE = 300.0
+IRONBEAT = "from ironbeat.cli import main; main()"
 
 
 def segfault(suite: Suite) -> float:
@@ -36,7 +35,7 @@ def killed_for_memory(suite: Suite) -> float:
 
 def memory_limit(suite: Suite) -> float:
     """A task that meets its worker's memory limit (ulimit -v): it fails, the worker goes on."""
-    id = _submit(suite, "counting.greedy")
+    id = suite.submit("counting.greedy")
     seconds = wait_until(lambda: _run(suite, id)["state"] == "failed", PATIENCE)
     run = _run(suite, id)
     assert "MemoryError" in run["error"] and run["crashes"] == 0, run
@@ -46,7 +45,7 @@ def memory_limit(suite: Suite) -> float:
 def hung_task(suite: Suite) -> float:
     """A task that holds the interpreter in C code for ever: no thread of its worker can end it."""
     before = set(suite.pids("worker"))
-    id = _submit(suite, "counting.hang")
+    id = suite.submit("counting.hang")
     began = time.monotonic()
     wait_until(lambda: _run(suite, id)["state"] == "failed", PATIENCE)
     run = _run(suite, id)
@@ -57,13 +56,10 @@ def hung_task(suite: Suite) -> float:
 
 def stopped_worker(suite: Suite) -> float:
     """SIGSTOP of a worker in the middle of a task, and never SIGCONT."""
-    id = _submit(suite, "counting.work", 4)
-    wait_until(lambda: id in Traces.read(suite.traces).begins, PATIENCE)
-    pid = _pid_of(suite, id)
-    suite.kill("worker", signal.SIGSTOP, index=suite.pids("worker").index(pid))
-    began = time.monotonic()
-    wait_until(lambda: len(Traces.read(suite.traces).begins[id]) > 1, PATIENCE)
-    moved = time.monotonic() - began
+    id = suite.submit("counting.work", 4)
+    pid = suite.worker_of(id)
+    os.kill(pid, signal.SIGSTOP)
+    moved = begins_again(suite, id)
     # Its work has moved already; the process itself is ended when the watchdog has seen enough.
     wait_until(lambda: pid not in suite.pids("worker"), PATIENCE)
     return moved
@@ -74,82 +70,61 @@ def stopped_beat(suite: Suite) -> float:
     [pid] = suite.kill("beat", signal.SIGSTOP)
     began = time.monotonic()
     wait_until(lambda: suite.pids("beat") not in ([pid], []), PATIENCE)
-    fired = _count(suite, "fires")
-    wait_until(lambda: _count(suite, "fires") > fired, PATIENCE)
+    fired = suite.fires()
+    wait_until(lambda: suite.fires() > fired, PATIENCE)
     return time.monotonic() - began
 
 
-SCENARIOS: dict[str, Callable[[Suite], float]] = {
-    "poison-segfault": segfault,
-    "poison-out-of-memory": killed_for_memory,
-    "task-meets-memory-limit": memory_limit,
-    "task-hangs-in-c": hung_task,
-    "worker-stopped": stopped_worker,
-    "beat-stopped-for-ever": stopped_beat,
-}
+SCENARIOS = {
+    "poison-segfault": Scenario(
+        "task", "reads address 0: its worker dies", segfault,
+        f"dead letter after {DEATHS} deaths, with its last words", lasts=10,
+    ),
+    "poison-out-of-memory": Scenario(
+        "task", "its worker is killed while it grows", killed_for_memory,
+        f"dead letter after {DEATHS} deaths", lasts=10,
+    ),
+    "task-meets-memory-limit": Scenario(
+        "task", "meets the memory limit of its process", memory_limit,
+        "failed, and its worker goes on", lasts=3,
+    ),
+    "task-hangs-in-c": Scenario(
+        "task", "holds the interpreter in C code past its hard limit of 3 s", hung_task,
+        "failed, and its worker replaced by the watchdog", lasts=60, within=60,
+    ),
+    "worker-stopped": Scenario(
+        "worker", "SIGSTOP in the middle of a task, for ever", stopped_worker,
+        "its task begins elsewhere (the watchdog ends it after 60 s)", lasts=80,
+        within=DIED_SECONDS,
+    ),
+    "beat-stopped-for-ever": Scenario(
+        "beat", "SIGSTOP of the only one, for ever", stopped_beat,
+        "ended by the watchdog after 60 s, fires again", lasts=70, within=90,
+    ),
+}  # fmt: skip
 
 
 def _poison(suite: Suite, task: str, words: str) -> float:
-    id = _submit(suite, task)
+    id = suite.submit(task)
     seconds = wait_until(lambda: _run(suite, id)["state"] == "dead", PATIENCE)
     run = _run(suite, id)
     assert run["crashes"] == DEATHS, run
     assert len(Traces.read(suite.traces).begins[id]) == DEATHS
     assert words in (run["traceback"] or ""), run
-    listed = json.loads(_ironbeat(suite, "dead", "list", "--json"))
+    listed = json.loads(suite.python("-c", IRONBEAT, "dead", "list", "--json"))
     assert id in {letter["id"] for letter in listed}
-    punished = _rows(
-        suite,
-        "SELECT id FROM ironbeat.run_history WHERE crashes > 0 AND id <> %s AND state = 'dead'",
-        id,
+    punished = suite.rows(
+        "SELECT id FROM ironbeat.run_history WHERE state = 'dead'"
+        " AND task IN ('counting.work', 'counting.tick')"
     )
     assert punished == [], "its neighbours are not punished"
     return seconds
 
 
-def _submit(suite: Suite, task: str, *arguments: Any) -> str:
-    code = (
-        "import sys, json; from ironbeat import TaskManager, create_app;"
-        "print(TaskManager(create_app()).submit(sys.argv[1], json.loads(sys.argv[2])))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, task, json.dumps(arguments)],
-        env=suite.environment, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    return done.stdout.split()[-1]
-
-
-def _ironbeat(suite: Suite, *arguments: str) -> str:
-    code = "from ironbeat.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=suite.environment, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    return done.stdout
-
-
 def _run(suite: Suite, id: str) -> dict[str, Any]:
     names = ("state", "crashes", "error", "traceback")
     for table in ("runs", "run_history"):
-        rows = _rows(suite, f"SELECT {', '.join(names)} FROM ironbeat.{table} WHERE id = %s", id)
+        rows = suite.rows(f"SELECT {', '.join(names)} FROM ironbeat.{table} WHERE id = %s", id)
         if rows:
             return dict(zip(names, rows[0], strict=True))
     return dict.fromkeys(names)
-
-
-def _count(suite: Suite, table: str) -> int:
-    return int(_rows(suite, f"SELECT count(*) FROM ironbeat.{table}")[0][0])
-
-
-def _rows(suite: Suite, query: str, *parameters: Any) -> list[Any]:
-    url = suite.settings.database_url.get_secret_value()
-    with psycopg.connect(url) as connection:
-        return connection.execute(query, parameters).fetchall()
-
-
-def _pid_of(suite: Suite, id: str) -> int:
-    for line in suite.traces.read_text().splitlines():
-        event, traced, _, pid = line.split()
-        if event == "begin" and traced == id:
-            return int(pid)
-    raise AssertionError(f"{id} left no trace")

@@ -10,25 +10,44 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+import psycopg
 from dotenv import dotenv_values
 
 from ironbeat.local.installation import Installation
 from ironbeat.local.supervised import Process, Supervisor
 from ironbeat.settings import ENV_FILE, Settings
+from tests.faults.accounting import Traces
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTING = ROOT / "tests" / "projects" / "counting"
 
 
 class Suite:
-    """One installation in a directory of its own; ``up`` starts it, ``down`` ends all of it."""
+    """One installation in a directory of its own; ``up`` starts it, ``down`` ends all of it.
 
-    def __init__(self, directory: Path, *, workers: int = 2, **settings: str) -> None:
+    ``settings`` are environment variables. ``disk_mb``: its state lies on a file system of that
+    size (which takes root). ``clock``: all of its programs live so many seconds later than we do
+    (by libfaketime, see :mod:`tests.faults.clock`).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        workers: int = 2,
+        disk_mb: int | None = None,
+        clock: float = 0.0,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
+        self.disk_mb = disk_mb
+        self.clock = clock
         self.packages = directory / "packages"
         # Beside the packages: there the counting tasks look for it.
         self.traces = directory / "traces"
@@ -40,11 +59,17 @@ class Suite:
             "WORKER_COUNT": str(workers),
             "WORKER_CONCURRENCY": "1",
             "PYTHONPATH": str(self.packages),
-            **settings,
+            **(settings or {}),
         }
 
     def up(self) -> None:
         """Install the counting package beside Ironbeat and bring everything up."""
+        if self.disk_mb is not None:
+            self.disk.mkdir()
+            size = f"size={self.disk_mb}m,mode=755"
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self.disk)], check=True
+            )
         self.traces.touch()
         self.traces.chmod(0o666)
         self._run(
@@ -55,10 +80,22 @@ class Suite:
 
     def down(self) -> None:
         """Stop everything, and whatever a fault may have left stopped."""
-        for process in self.processes():
-            if process.pid:
-                self._signal(process.pid, signal.SIGCONT)
-        self._run("-m", "ironbeat.local", str(ROOT), "--down", "--now")
+        try:
+            for process in self.processes():
+                if process.pid:
+                    self._signal(process.pid, signal.SIGCONT)
+            self._run("-m", "ironbeat.local", str(ROOT), "--down", "--now")
+        finally:
+            self._end_what_is_left()
+            if self.disk_mb is not None and self.disk.is_mount():
+                subprocess.run(["umount", "--lazy", str(self.disk)], check=True)
+
+    def _end_what_is_left(self) -> None:
+        supervisor = Supervisor(self.installation.run_dir)
+        pidfile = self.installation.run_dir / "supervisord.pid"
+        if supervisor.running and pidfile.exists():
+            self._signal(int(pidfile.read_text()), signal.SIGKILL)
+        supervisor.stop_orphans()
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -74,6 +111,11 @@ class Suite:
             output = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
             raise AssertionError(f"{arguments} failed\n{output}")
         return done.stdout
+
+    @property
+    def disk(self) -> Path:
+        """The suite's file system, where it has one of its own."""
+        return self.directory / "var"
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -92,6 +134,67 @@ class Suite:
     def environment(self) -> dict[str, str]:
         """What a submitting process of this installation finds in its environment."""
         return {**self._environment, ENV_FILE: str(self.installation.env_file)}
+
+    @property
+    def url(self) -> str:
+        """The database."""
+        return self.settings.database_url.get_secret_value()
+
+    def now(self) -> float:
+        """The time by the suite's clocks, in seconds since the epoch."""
+        return time.time() + self.clock
+
+    def executions(self) -> int:
+        """How many executions have begun until now."""
+        return self.traces.read_text().count("begin ")
+
+    def begun_since(self, since: float) -> bool:
+        """Whether a task has begun since then (by :meth:`now`)."""
+        begins = Traces.read(self.traces, since).begins.values()
+        return any(times[-1] > since for times in begins)
+
+    def rows(self, query: str, *parameters: Any) -> list[Any]:
+        """What a query of the suite's database returns."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def fires(self) -> int:
+        """How many slots were fired until now."""
+        return int(self.rows("SELECT count(*) FROM ironbeat.fires")[0][0])
+
+    def worker_of(self, id: str) -> int:
+        """Wait until a run is executing; the pid of its worker."""
+        wait_until(lambda: id in Traces.read(self.traces).begins, 60)
+        for line in self.traces.read_text().splitlines():
+            event, traced, _, pid = line.split()
+            if event == "begin" and traced == id:
+                return int(pid)
+        raise AssertionError(f"{id} left no trace")
+
+    def submit(self, task: str, *arguments: Any) -> str:
+        """Submit a task durably, from a process of its own; its run's id."""
+        code = (
+            "import sys, json; from ironbeat import TaskManager, create_app;"
+            "print(TaskManager(create_app()).submit(sys.argv[1], json.loads(sys.argv[2])))"
+        )
+        return self.python("-c", code, task, json.dumps(arguments)).split()[-1]
+
+    def submit_each(self, task: str, count: int, *arguments: Any) -> list[str]:
+        """Submit ``count`` of a task durably, from one process; their runs' ids."""
+        code = (
+            "import sys, json; from ironbeat import TaskManager, create_app;"
+            "manager = TaskManager(create_app());"
+            "[print(manager.submit(sys.argv[1], json.loads(sys.argv[2])))"
+            " for _ in range(int(sys.argv[3]))]"
+        )
+        return self.python("-c", code, task, json.dumps(arguments), str(count)).split()
+
+    def python(self, *arguments: str) -> str:
+        """What a program beside the suite prints."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
+        ).stdout  # fmt: skip
 
     def processes(self) -> list[Process]:
         """The programs as supervisord sees them."""
@@ -125,6 +228,43 @@ class Suite:
         for pid in chosen:
             self._signal(pid, number)
         return chosen
+
+    def family(self, *groups: str) -> list[psutil.Process]:
+        """The processes of programs, with all that they have started."""
+        found: list[psutil.Process] = []
+        for pid in (pid for group in groups for pid in self.pids(group)):
+            with suppress(psutil.NoSuchProcess):
+                parent = psutil.Process(pid)
+                found += [parent, *parent.children(recursive=True)]
+        return found
+
+    def signal_family(self, number: int, *groups: str) -> None:
+        """Send a signal to programs and to all that they have started."""
+        for process in self.family(*groups):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    @contextmanager
+    def frozen(self, *groups: str) -> Iterator[None]:
+        """Programs and all that they have started stand still, until the block ends."""
+        processes = self.family(*groups)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    @contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Nobody else writes to a table, until the block ends."""
+        with psycopg.connect(self.url) as connection:
+            connection.execute(f"LOCK TABLE {table} IN SHARE MODE")
+            yield
+            connection.rollback()
 
     def hold(self, group: str) -> None:
         """Stop a program in order, and keep it stopped."""

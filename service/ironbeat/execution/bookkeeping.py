@@ -25,6 +25,7 @@ class LedgerHooks(DeliveryHooks):
         What an earlier batch claimed and did not use (revoked, expired) goes back.
         """
         guard = self._runtime.guard
+        self._runtime.recorder.catch_up()
         if not consumption.inline:
             return
         guard.release()

@@ -19,7 +19,7 @@ from celery.utils.log import get_logger
 from celery.utils.sysinfo import load_average
 from celery.worker import state
 
-from ironbeat.execution import deliveries
+from ironbeat.execution import deliveries, redis_results
 from ironbeat.execution.custody import BROKER_ERRORS, Custody, consumption, custodies
 from ironbeat.execution.leaving import ExitStatus, leave
 from ironbeat.execution.transport import Channel
@@ -103,6 +103,8 @@ class Renewal(Background):
 
     def act(self, worker: Any) -> None:
         """Renew what is due, and send what is owed."""
+        # They go out with acknowledgements; who draws from the ledger has none to send.
+        redis_results.flush_all()
         if consumption.broker_lost():
             return
         due = monotonic() - self._renewed_at >= self._interval

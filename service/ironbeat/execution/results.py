@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from celery.backends.base import (
     _create_chord_error_with_cause,
 )
 from celery.backends.redis import RedisBackend as StockRedisBackend
+from celery.backends.redis import ResultConsumer as StockResultConsumer
 from celery.backends.redis import SentinelBackend as StockSentinelBackend
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError, TaskRevokedError
@@ -36,6 +38,7 @@ from kombu.utils.encoding import bytes_to_str, ensure_bytes
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
 from ironbeat.execution import runtime
@@ -257,8 +260,34 @@ class LedgerBackend(InLedger, KeyValueStoreBackend):
         return self.meta_from_ledger(bytes_to_str(task_id))
 
 
+class ResultConsumer(StockResultConsumer):
+    """Celery's, which lets nobody wait for a Redis that does not answer.
+
+    Submitting subscribes to the result. Where the broker was silent a moment ago that is left to
+    whoever waits for the result; and only where a connection has died it is made anew.
+    """
+
+    def consume_from(self, task_id: str) -> None:
+        """Subscribe to a result that somebody may wait for."""
+        if not self.app.ironbeat.submission.breaker.open:
+            self.subscribe(task_id)
+
+    def subscribe(self, task_id: str) -> None:
+        """Subscribe to a result that is waited for. Raises Redis' errors."""
+        super().consume_from(task_id)
+
+    def _reconnect(self) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, RedisTimeout):
+            # It has been waited for already, and once is enough: whoever submits waits with it.
+            raise error
+        super()._reconnect()
+
+
 class RedisBackend(InLedger, Collecting, StockRedisBackend):
     """Results in Redis; while it is gone, in PostgreSQL."""
+
+    ResultConsumer = ResultConsumer
 
     @property
     def retry_policy(self) -> dict[str, Any]:
@@ -405,6 +434,7 @@ class RedisBackend(InLedger, Collecting, StockRedisBackend):
         deadline = _deadline(options.get("timeout"))
         if not self.down:
             try:
+                self.result_consumer.subscribe(result.id)
                 return super().wait_for_pending(result, **options)
             except CeleryTimeout:
                 raise
@@ -418,7 +448,14 @@ class RedisBackend(InLedger, Collecting, StockRedisBackend):
     def iter_native(self, result: Any, **options: Any) -> Iterator[Any]:
         """Yield results as they come."""
         if not self.down:
-            return super().iter_native(result, **options)
+            try:
+                for node in result.results:
+                    if not isinstance(node, GroupResult):
+                        self.result_consumer.subscribe(node.id)
+            except GIVEN_UP as error:
+                self._take_down(error)
+            else:
+                return super().iter_native(result, **options)
         return SyncBackendMixin.iter_native(self, result, **options)
 
 

@@ -26,6 +26,7 @@ from celery.utils.log import get_logger
 from ironbeat.execution import ledger_transport, runtime
 from ironbeat.execution.custody import consumption
 from ironbeat.execution.membership import Membership
+from ironbeat.execution.refilling import Refill
 from ironbeat.runs.model import LedgerUnavailable
 from ironbeat.runs.outbox import Outbox
 
@@ -74,17 +75,21 @@ class BrokerProbe:
         self._app = app
         self._connection: Any = None
 
+    def client(self) -> Any:
+        """The client that asks. Raises whatever it raises."""
+        if self._connection is None:
+            self._connection = self._app.connection_for_write(
+                transport_options={
+                    "socket_timeout": PROBE_TIMEOUT_SECONDS,
+                    "socket_connect_timeout": PROBE_TIMEOUT_SECONDS,
+                }
+            )
+        return self._connection.default_channel.client
+
     def __call__(self) -> None:
         """Ask once."""
         try:
-            if self._connection is None:
-                self._connection = self._app.connection_for_write(
-                    transport_options={
-                        "socket_timeout": PROBE_TIMEOUT_SECONDS,
-                        "socket_connect_timeout": PROBE_TIMEOUT_SECONDS,
-                    }
-                )
-            self._connection.default_channel.client.set(PROBE_KEY, "1", ex=3600)
+            self.client().set(PROBE_KEY, "1", ex=3600)
         except BaseException:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -98,7 +103,7 @@ class TaskScheduler:
     ``probe`` raises when the broker is away; ``None``: there is no broker, runs are drawn for ever.
     ``returned`` does what is to be done when the broker answers (again); what it raises is logged
     and it is called again a little later. ``outbox`` is swept now and then, for the time when no
-    beat lives that does.
+    beat lives that does. ``refill`` looks after a broker that has lost its messages.
     """
 
     def __init__(
@@ -108,11 +113,13 @@ class TaskScheduler:
         *,
         returned: Callable[[], object] | None = None,
         outbox: Outbox | None = None,
+        refill: Refill | None = None,
     ) -> None:
         self._probe = probe
         self._breaker = breaker
         self._returned = returned
         self._outbox = outbox
+        self._refill = refill
         self._swept_at = monotonic()
         self._rounds = ROUNDS
         self._round_at = monotonic()
@@ -151,6 +158,7 @@ class TaskScheduler:
                 self._keep_what_waits()
             if not self.drawing:
                 self._do_return_work()
+                self._refill_broker()
                 self._sweep()
 
     def ask(self, probe: Probe) -> None:
@@ -205,6 +213,14 @@ class TaskScheduler:
         else:
             self._rounds -= 1
 
+    def _refill_broker(self) -> None:
+        if self._refill is None or self._failing_since is not None:
+            return
+        try:
+            self._refill.look()
+        except Exception as error:
+            logger.warning("whether the broker has lost its messages is not known yet: %s", error)
+
     def _sweep(self) -> None:
         if self._outbox is None or monotonic() - self._swept_at < SWEEP_SECONDS:
             return
@@ -245,8 +261,13 @@ class Fallback(bootsteps.StartStopStep):
         elif app.connection_for_read().transport.driver_type == "redis":
             move_back = getattr(app.backend, "move_back", None)
             outbox = Outbox(app.ironbeat.ledger, app.ironbeat.publish, late=SWEEP_SECONDS)
+            probe = BrokerProbe(app)
             self.scheduler = TaskScheduler(
-                BrokerProbe(app), breaker, returned=move_back, outbox=outbox
+                probe,
+                breaker,
+                returned=move_back,
+                outbox=outbox,
+                refill=Refill(probe.client, app.ironbeat.ledger),
             )
         else:
             self.scheduler = None

@@ -282,6 +282,16 @@ def forget(directory: Path, lease: str) -> None:
         _forget(report.path)
 
 
+def bury(directory: Path, lease: str) -> None:
+    """Remove what the dead processes of a lease left.
+
+    One that is only stopped writes on when it is continued, and is looked after until then.
+    """
+    for report in read(directory, lease):
+        if not alive(report):
+            _forget(report.path)
+
+
 def alive(report: Report) -> bool:
     """Whether the process that wrote it is still there."""
     try:

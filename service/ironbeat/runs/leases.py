@@ -247,7 +247,7 @@ class Lease:
                 self._heir(dead, suspects, connection)
             connection.execute(SQL["drop"], {"id": dead.id})
         if self._boxes is not None and reports:
-            blackbox.forget(self._boxes, dead.id)
+            blackbox.bury(self._boxes, dead.id)
         logger.warning(
             "took over from %s (pid %s on %s): %s runs",
             dead.name,

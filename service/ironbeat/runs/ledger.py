@@ -44,6 +44,8 @@ _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _DEADLOCK_TRIES = 3
 # A server that is stopped but not closed answers nothing and refuses nothing.
 PATIENCE_SECONDS = 10.0
+# Runs that are put into the outbox again at once, so that no transaction is long.
+LOST_BATCH = 10_000
 
 Connection = psycopg.Connection[Any]
 T = TypeVar("T")
@@ -422,6 +424,20 @@ class Ledger:
         """Put runs that nobody executes into the outbox once more."""
         if ids:
             self._with(None, lambda c: c.execute(SQL["publish_again"], {"ids": sorted(ids)}))
+
+    def publish_lost(self, *, age: float = 0.0) -> int:
+        """Put into the outbox what a broker has lost that had it ``age`` seconds ago; how many.
+
+        These are all runs that wait for a worker and whose message the ledger has. A copy that the
+        broker has after all is refused when the other one has begun.
+        """
+        parameters = {"age": age, "limit": LOST_BATCH}
+        found = 0
+        while batch := self._with(
+            None, lambda c: c.execute(SQL["publish_lost"], parameters)
+        ).rowcount:
+            found += batch
+        return found
 
     def reroute(
         self, queue: str, to: str, *, limit: int, grace: float

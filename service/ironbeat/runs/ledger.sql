@@ -22,13 +22,14 @@ RETURNING id
 -- record: runs that the broker took already; a worker may have been faster
 INSERT INTO ironbeat.runs (
     id, created_at, task, workload, queue, priority, state, durable, parent_id, root_id, group_id,
-    eta, expires_at, published_at, argsrepr, kwargsrepr)
+    eta, expires_at, published_at, argsrepr, kwargsrepr, message)
 SELECT i.id, i.created_at, i.task, i.workload, i.queue, i.priority, 'published', false,
-    i.parent_id, i.root_id, i.group_id, i.eta, i.expires_at, i.created_at, i.argsrepr, i.kwargsrepr
+    i.parent_id, i.root_id, i.group_id, i.eta, i.expires_at, i.created_at, i.argsrepr, i.kwargsrepr,
+    i.message::json
 FROM json_to_recordset(%(runs)s::json) AS i (
     id text, created_at timestamptz, task text, workload text, queue text, priority smallint,
     parent_id text, root_id text, group_id text, eta timestamptz, expires_at timestamptz,
-    argsrepr text, kwargsrepr text)
+    argsrepr text, kwargsrepr text, message text)
 ORDER BY i.id
 ON CONFLICT (id) DO NOTHING
 
@@ -309,6 +310,15 @@ ORDER BY created_at LIMIT %(limit)s
 -- publish_again: into the outbox once more, of runs that nobody executes
 UPDATE ironbeat.runs SET state = 'pending', publish_at = clock_timestamp()
 WHERE id = ANY(%(ids)s) AND state = 'published' AND message IS NOT NULL
+
+-- publish_lost: into the outbox once more, of runs whose messages a broker has lost; in their order
+UPDATE ironbeat.runs SET state = CASE state WHEN 'published' THEN 'pending' ELSE state END,
+    publish_at = least(clock_timestamp(), coalesce(eta - interval '15 seconds', created_at))
+WHERE id IN (SELECT id FROM ironbeat.runs
+             WHERE state IN ('published', 'retrying') AND publish_at IS NULL AND message IS NOT NULL
+                 AND coalesce(published_at, created_at)
+                     <= statement_timestamp() - make_interval(secs => %(age)s)
+             LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 
 -- reroute: runs that nobody has begun go to another queue; a copy that waits in the first one is
 -- refused once the run has begun or ended. One that was handed over just now and is not marked yet

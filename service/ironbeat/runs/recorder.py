@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 BATCH = 1000
 # Notes of runs the broker has taken are a convenience; beyond this many the oldest are dropped.
 MAX_NOTES = 100_000
+# Beyond so many that PostgreSQL has not taken yet, notes are kept without their messages.
+MAX_MESSAGES = 5_000
 # After PostgreSQL did not answer, outcomes are secured in the spool for so long without asking it.
 AWAY_SECONDS = 1.0
 
@@ -124,7 +126,7 @@ class Recorder:
     def note(self, run: NewRun) -> None:
         """The broker has taken a run that the ledger does not know yet."""
         notes = self._own().notes
-        notes.append(run)
+        notes.append(run if len(notes) < MAX_MESSAGES else replace(run, message=None))
         if len(notes) > MAX_NOTES:
             notes.popleft()
             self.counts.notes_dropped += 1
@@ -185,6 +187,15 @@ class Recorder:
             self.flush()
         except LedgerUnavailable as error:
             self._spool_waiting(error)
+
+    def catch_up(self) -> None:
+        """Write what is in this process's spool; called before more is claimed.
+
+        PostgreSQL may have crashed and forgotten the claims of what ended meanwhile: then the same
+        runs look as if nobody had begun them. Raises :class:`LedgerUnavailable`.
+        """
+        if self.spool is not None and self.spool.count:
+            self.flush()
 
     def _spool_waiting(self, why: LedgerUnavailable) -> None:
         if self.spool is None:

@@ -31,6 +31,13 @@ def tick(number: int) -> int:
     return number
 
 
+@shared_task(name="counting.chime")
+def chime() -> None:
+    """What a schedule by the clock on the wall fires."""
+    note("begin")
+    note("end")
+
+
 @shared_task(name="counting.work")
 def work(seconds: float) -> float:
     """What a caller submits."""
