@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,8 +22,7 @@ from psycopg.pq import TransactionStatus
 
 from ironbeat.settings import get_settings
 
-# SQLAlchemy takes longer to import than `ironbeat health` takes for all the rest, and needs no
-# engine there: it is imported where one is made.
+# SQLAlchemy takes a third of a program's start to import: it is imported where an engine is made.
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -109,6 +109,16 @@ def engine(url: str | None = None) -> Engine:
                 connect_args=connect_arguments(),
             )
         return found
+
+
+def outages() -> tuple[type[Exception], ...]:
+    """What the use of :func:`connection` raises when PostgreSQL cannot be reached, for ``except``.
+
+    SQLAlchemy is loaded with the first connection, and what is not loaded raises nothing.
+    """
+    pool = sys.modules.get("sqlalchemy.exc")
+    own = (psycopg.OperationalError, psycopg.InterfaceError)
+    return own if pool is None else (*own, pool.SQLAlchemyError)
 
 
 def dispose() -> None:

@@ -15,6 +15,7 @@ from kombu.common import ignore_errors
 
 from ironbeat.execution import ledger_transport
 from ironbeat.execution.custody import consumption
+from ironbeat.execution.plain import ShortWay
 
 logger = get_logger(__name__)
 
@@ -34,6 +35,11 @@ class Consumer(StockConsumer):
             "ironbeat.execution.control:Control" if step == STOCK_CONTROL else step
             for step in StockConsumer.Blueprint.default_steps
         )
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        """Celery's handler of messages; where tasks run inline, behind a shorter way."""
+        stock = super().create_task_handler(*args, **kwargs)
+        return ShortWay(self, stock) if consumption.inline else stock
 
     def ensure_connected(self, conn: Any) -> Any:
         """A live connection to the broker, or one to the ledger while the broker is gone."""

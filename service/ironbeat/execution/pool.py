@@ -24,7 +24,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
@@ -149,6 +150,7 @@ class TaskPool(BasePool):
         #: The task that runs, if one does.
         self.job: Job | None = None
         self._main = threading.get_ident()
+        self._pid = os.getpid()
         self._timed = False
         self._memory_checked = monotonic()
         self._awake = threading.Event()
@@ -161,6 +163,7 @@ class TaskPool(BasePool):
     def on_start(self) -> None:
         """Prepare the thread that will run the tasks."""
         self._main = threading.get_ident()
+        self._pid = os.getpid()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, self._on_signal)
             self._timed = True
@@ -217,14 +220,34 @@ class TaskPool(BasePool):
         if soft_timeout or timeout:
             limits = TimeLimits.of(TimeLimits(soft_timeout, timeout), limits)
         job = Job(getattr(accept_callback, "__self__", None), limits, timeout_callback)
+        if kwargs:
+            target = partial(target, **kwargs)
+        self._take(job, target, args, accept_callback, callback, error_callback)
+
+    def run(
+        self, request: Any, target: Callable[..., Any], args: Sequence[Any], limits: TimeLimits
+    ) -> None:
+        """Run a request's task to its end, and report it to the request."""
+        job = Job(request, limits, request.on_timeout)
+        self._take(job, target, args, request.on_accepted, request.on_success, request.on_failure)
+
+    def _take(
+        self,
+        job: Job,
+        target: Callable[..., Any],
+        args: Sequence[Any],
+        accepted: Callable[..., Any] | None,
+        callback: Callable[..., Any] | None,
+        error_callback: Callable[..., Any] | None,
+    ) -> None:
         self.job = job
         if not self._awake.is_set():
             self._awake.set()
         try:
-            if accept_callback is not None:
-                accept_callback(os.getpid(), monotonic())
+            if accepted is not None:
+                accepted(self._pid, job.began)
             if job.interruption is None:
-                self._run(job, target, args, kwargs or {}, callback, error_callback)
+                self._run(job, target, args, callback, error_callback)
         finally:
             self.job = None
         if current_task:
@@ -237,14 +260,13 @@ class TaskPool(BasePool):
         self,
         job: Job,
         target: Callable[..., Any],
-        args: Any,
-        kwargs: Any,
+        args: Sequence[Any],
         callback: Callable[..., Any] | None,
         error_callback: Callable[..., Any] | None,
     ) -> None:
         report = callback
         try:
-            outcome = self._execute(job, target, args, kwargs)
+            outcome = self._execute(job, target, args)
         except (WorkerShutdown, WorkerTerminate):
             raise
         except Interrupted as interruption:
@@ -266,13 +288,13 @@ class TaskPool(BasePool):
         if report is not None:
             report(outcome)
 
-    def _execute(self, job: Job, target: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def _execute(self, job: Job, target: Callable[..., Any], args: Sequence[Any]) -> Any:
         soft = job.limits.soft if self._timed else None
         try:
             job.armed = True
             if soft:
                 signal.setitimer(signal.ITIMER_REAL, soft)
-            return target(*args, **kwargs)
+            return target(*args)
         finally:
             job.armed = False
             if soft:

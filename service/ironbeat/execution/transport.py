@@ -40,7 +40,6 @@ import redis
 from kombu.log import get_logger
 from kombu.transport import redis as stock
 from kombu.utils import symbol_by_name
-from kombu.utils.json import loads as kombu_loads
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -60,7 +59,7 @@ from ironbeat.execution.custody import (
     custody_of,
 )
 from ironbeat.execution.deliveries import Layout
-from ironbeat.execution.messages import Message
+from ironbeat.execution.messages import Message, decoded
 from ironbeat.execution.pace import Pace
 
 logger = get_logger(__name__)
@@ -670,8 +669,8 @@ def register(app: celery.Celery) -> None:
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
-    """kombu's envelope. Its own decoder looks at every object for its extensions: rarely needed."""
-    found = kombu_loads(raw.decode()) if b'"__type__"' in raw else json.loads(raw)
+    """kombu's envelope."""
+    found = decoded(raw)
     if not isinstance(found, dict):
         raise TypeError("not an object")
     return found

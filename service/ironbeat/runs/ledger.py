@@ -19,7 +19,6 @@ from typing import Any, LiteralString, TypeVar, cast
 import orjson
 import psycopg
 from psycopg.rows import class_row, tuple_row
-from sqlalchemy.exc import SQLAlchemyError
 
 from ironbeat import database, queries
 from ironbeat.runs.model import (
@@ -521,7 +520,7 @@ class Ledger:
                 if attempt == _DEADLOCK_TRIES - 1:
                     raise
                 time.sleep(0.01 * (attempt + 1))
-            except (psycopg.OperationalError, psycopg.InterfaceError, SQLAlchemyError) as error:
+            except database.outages() as error:
                 raise LedgerUnavailable(f"PostgreSQL cannot be reached: {error}") from error
         raise AssertionError("unreachable")
 
