@@ -59,6 +59,19 @@ class Host:
         assert done.stdout.strip(), f"{self.name}: {command}\n{done.stderr}"
         return json.loads(done.stdout)
 
+    def http_status(self, url: str, header: str = "") -> int:
+        """The status that an HTTP server gives this host, asked with that `Authorization`."""
+        # The header comes by standard input, as a process list shows arguments.
+        code = (
+            "import sys, urllib.request, urllib.error\n"
+            "request = urllib.request.Request(sys.argv[1])\n"
+            "header = sys.stdin.readline().strip()\n"
+            "if header: request.add_header('Authorization', header)\n"
+            "try: print(urllib.request.urlopen(request, timeout=10).status)\n"
+            "except urllib.error.HTTPError as error: print(error.code)\n"
+        )
+        return int(self.out(f'python3 -c "{code}" {url}', stdin=header + "\n"))
+
     def programs(self) -> dict[str, tuple[str, int | None]]:
         """supervisord's processes: name -> (state, pid)."""
         found = {}
@@ -197,7 +210,7 @@ class Suite:
     def playbook(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a playbook on this scenario's inventory, whatever it ends with."""
         command = ["ansible-playbook", "-i", str(self.scenario / "inventory"), name, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=600)
+        return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=1200)
 
 
 def wait_until(true: Callable[[], Any], seconds: float, what: str) -> Any:

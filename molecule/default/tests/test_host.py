@@ -191,32 +191,19 @@ def test_the_database_has_pgvector_and_checksums(suite: Suite) -> None:
 # -- Flower and the API ask for a password
 
 
-def status_of(host: Host, url: str, header: str = "") -> int:
-    # The header comes by standard input, as a process list shows arguments.
-    code = (
-        "import sys, urllib.request, urllib.error\n"
-        "request = urllib.request.Request(sys.argv[1])\n"
-        "header = sys.stdin.readline().strip()\n"
-        "if header: request.add_header('Authorization', header)\n"
-        "try: print(urllib.request.urlopen(request, timeout=10).status)\n"
-        "except urllib.error.HTTPError as error: print(error.code)\n"
-    )
-    return int(host.out(f'python3 -c "{code}" {url}', stdin=header + "\n"))
-
-
 def test_flower_wants_its_password(suite: Suite, host: Host) -> None:
     url = "http://127.0.0.1:5555/"
-    assert status_of(host, url) == 401
+    assert host.http_status(url) == 401
     pair = f"ironbeat:{suite.secrets['vault_flower_password']}"
     credentials = base64.b64encode(pair.encode()).decode()
-    assert status_of(host, url, f"Basic {credentials}") == 200
+    assert host.http_status(url, f"Basic {credentials}") == 200
 
 
 def test_the_api_wants_its_token(suite: Suite, host: Host) -> None:
     url = "http://127.0.0.1:8000/api/runs"
-    assert status_of(host, url) == 401
-    assert status_of(host, url, f"Bearer {suite.secrets['vault_api_token']}") == 200
-    assert status_of(host, "http://127.0.0.1:8000/health") == 200
+    assert host.http_status(url) == 401
+    assert host.http_status(url, f"Bearer {suite.secrets['vault_api_token']}") == 200
+    assert host.http_status("http://127.0.0.1:8000/health") == 200
 
 
 # -- it works
