@@ -55,7 +55,7 @@ def joined(inventory: Path, group: str, name: str, *, alone: bool = False) -> Su
 
     def edit(content: Any) -> None:
         tree = content["ironbeat"]
-        tree["hosts"][name] = {"ansible_host": ADDRESSES[name]}
+        tree["hosts"][name] = {"ansible_host": ADDRESSES[name], "docker_suite": "trixie"}
         members = tree["children"][group]["hosts"]
         tree["children"][group]["hosts"] = {**({} if alone else members), name: None}
 
