@@ -19,7 +19,7 @@ import yaml
 from hosts import PROJECT, Host, Suite, wait_until
 
 # Each runs site.yml on every host, and rolls.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # As deep below the project as a scenario, whose inventory names files by way of it.
 COPY = PROJECT / ".cache" / "operations"
