@@ -9,13 +9,9 @@ import pytest
 from hosts import Host, Suite, wait_until
 
 SERVICES = ("postgresql@17-main", "redis-server", "supervisor", "ironbeat-firewall", "ssh")
-PROGRAMS = (
-    {"beat", "watchdog", "scaler", "flower", "api", "rq_dashboard"}
-    | {f"worker:worker_{number:02}" for number in range(4)}
-    | {f"rq_worker:rq_worker_{number:02}" for number in range(2)}
-)
-# Only while work piles up.
-SPARE = "spare:worker_04"
+PROGRAMS = {"beat", "watchdog", "flower", "api"} | {
+    f"worker:worker_{number:02}" for number in range(4)
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +21,7 @@ def host(suite: Suite) -> Host:
 
 def all_running(host: Host) -> bool:
     programs = host.programs()
-    return set(programs) == PROGRAMS | {SPARE} and all(
-        programs[each][0] == "RUNNING" for each in PROGRAMS
-    )
+    return set(programs) == PROGRAMS and all(state == "RUNNING" for state, _ in programs.values())
 
 
 # -- services
@@ -56,11 +50,10 @@ def test_an_operator_uses_supervisorctl_without_being_root(host: Host) -> None:
 def test_the_programs_are_bounded_together(host: Host) -> None:
     properties = "-p MemoryMax -p CPUQuotaPerSecUSec -p TimeoutStopUSec"
     shown = host.out(f"systemctl show supervisor {properties}")
-    # Four workers, a spare one and two of RQ's, 512 MB and half a CPU each; beat 256, watchdog,
-    # scaler and RQ's page 192, flower 384, api 1024 MB.
-    assert f"MemoryMax={(7 * 512 + 256 + 3 * 192 + 384 + 1024) * 2**20}" in shown
+    # Four workers of 512 MB and half a CPU each; beat 256, watchdog 192, flower 384, api 1024 MB.
+    assert "MemoryMax=4093640704" in shown  # 3904 MiB
     quota = next(line for line in shown.splitlines() if line.startswith("CPUQuotaPerSecUSec="))
-    assert float(quota.partition("=")[2].rstrip("s")) == 6.15  # 6.15s, or 6.150000s
+    assert float(quota.partition("=")[2].rstrip("s")) == 4.2  # 4.2s, or 4.200000s
     assert "TimeoutStopUSec=16min" in shown  # 900 s drain + 30 s supervisord + 30 s
 
 
@@ -93,7 +86,7 @@ def test_nothing_listens_beyond_loopback_but_ssh(host: Host) -> None:
 def test_the_vault_file_is_only_its_owners(suite: Suite) -> None:
     path = suite.scenario / "inventory/group_vars/all/vault.yml"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert len(suite.secrets) == 9
+    assert len(suite.secrets) == 8
     assert all(len(secret) >= 32 for secret in suite.secrets.values())
 
 
@@ -213,14 +206,6 @@ def test_the_api_wants_its_token(suite: Suite, host: Host) -> None:
     assert host.http_status("http://127.0.0.1:8000/health") == 200
 
 
-def test_the_page_of_rq_wants_a_password_of_its_own(suite: Suite, host: Host) -> None:
-    url = "http://127.0.0.1:9181/"
-    assert host.http_status(url) == 401
-    for name, status in (("vault_flower_password", 401), ("vault_rq_dashboard_password", 200)):
-        pair = base64.b64encode(f"ironbeat:{suite.secrets[name]}".encode()).decode()
-        assert host.http_status(url, f"Basic {pair}") == status
-
-
 # -- it works
 
 
@@ -238,29 +223,6 @@ def test_the_workload_of_a_user_runs_beside_the_platforms(suite: Suite, host: Ho
     wait_until(lambda: len(suite.ended(ids)) == 8, 30, "eight errands ended")
     assert set(suite.ended(ids).values()) == {"succeeded"}
     assert suite.executions(ids) == dict.fromkeys(ids, (1, 1))
-
-
-def test_work_that_piles_up_brings_a_spare_worker_and_the_end_of_it_stops_it(
-    suite: Suite, host: Host
-) -> None:
-    assert host.programs()[SPARE][0] == "STOPPED"
-    ids = suite.submit("errands.run", [0.5] * 240)
-    wait_until(lambda: host.programs()[SPARE][0] == "RUNNING", 60, "the spare worker runs")
-    wait_until(lambda: len(suite.ended(ids)) == len(ids), 120, "all errands ended")
-    assert suite.executions(ids) == dict.fromkeys(ids, (1, 1))
-    wait_until(lambda: host.programs()[SPARE][0] == "STOPPED", 60, "the spare worker is stopped")
-
-
-@pytest.mark.parametrize("frozen", ["worker:worker_02", "beat"])
-def test_the_watchdog_ends_what_hangs(host: Host, frozen: str) -> None:
-    _, pid = host.programs()[frozen]
-    host.out(f"kill -STOP {pid}")
-    wait_until(
-        lambda: host.programs()[frozen] not in (("RUNNING", pid), ("STARTING", None)),
-        150,
-        f"{frozen} is another process",
-    )
-    wait_until(lambda: pids_are_right(host), 60, "all programs run")
 
 
 # -- logs and pidfiles
@@ -293,13 +255,11 @@ def pidfile(host: Host, program: str) -> int:
 
 def pids_are_right(host: Host) -> bool:
     return all_running(host) and all(
-        pid == pidfile(host, program) for program, (_, pid) in host.programs().items() if pid
+        pid == pidfile(host, program) for program, (_, pid) in host.programs().items()
     )
 
 
-@pytest.mark.parametrize(
-    "program", ["worker:worker_01", "rq_worker:rq_worker_00", "beat", "watchdog", "flower", "api"]
-)
+@pytest.mark.parametrize("program", ["worker:worker_01", "beat", "flower", "api"])
 def test_a_pidfile_is_right_after_kill_9(host: Host, program: str) -> None:
     wait_until(lambda: pids_are_right(host), 60, "pidfiles right before")
     before = pidfile(host, program)
@@ -309,7 +269,7 @@ def test_a_pidfile_is_right_after_kill_9(host: Host, program: str) -> None:
 
 
 def test_killing_supervisord_leaves_nobody_behind(host: Host) -> None:
-    before = {pid for _, pid in host.programs().values() if pid}
+    before = {pid for _, pid in host.programs().values()}
     host.out("kill -9 $(cat /run/ironbeat/supervisord.pid)")
     wait_until(lambda: pids_are_right(host), 90, "all programs again")
     running = {int(pid) for pid in host.out("pgrep -u ironbeat").split()}
