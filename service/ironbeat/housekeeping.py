@@ -7,6 +7,8 @@ from typing import Any
 import structlog
 from celery import shared_task
 
+from ironbeat import database
+from ironbeat.access import audit
 from ironbeat.runs import pruning
 from ironbeat.settings import get_settings
 from ironbeat.workload import Queue, ScheduleSpec, Workload
@@ -34,6 +36,8 @@ def prune(days: int | None = None) -> dict[str, Any]:
     """Make the history's coming partitions and drop what is older than ``days``."""
     kept = days if days is not None else get_settings().history_days
     report = pruning.prune(days=kept)
+    with database.connection() as connection:
+        report["audit"] = audit.prune(connection, get_settings().audit_days)
     logger.info("history pruned", action="prune", **report)
     return report
 

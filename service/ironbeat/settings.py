@@ -183,6 +183,13 @@ class Settings(BaseSettings):
 
     # -- secrets
     api_token: SecretStr | None = Field(None, description="Bearer token of the HTTP API.")
+    dashboard_viewer_password: SecretStr | None = Field(
+        None,
+        description="Password of the account `viewer`, which may look; empty: no such account.",
+    )
+    dashboard_operator_password: SecretStr | None = Field(
+        None, description="Password of the account `operator`, which may change; empty: none such."
+    )
     flower_basic_auth: Annotated[SecretStr | None, _names("FLOWER_BASIC_AUTH")] = Field(
         None, description="user:password of Flower; several separated by commas."
     )
@@ -276,6 +283,10 @@ class Settings(BaseSettings):
     api_max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="A larger HTTP request is refused."
     )
+    session_hours: float = Field(
+        12.0, gt=0, le=720, description="Hours until somebody has to log in to the dashboard again."
+    )
+    audit_days: Count = Field(400, description="Days that the audit of changes is kept.")
     monitoring_networks: str = Field(
         "", description="Networks (CIDR, comma-separated) that may read /health and /metrics."
     )

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse
 
 from ironbeat import __version__, database
-from ironbeat.api import dead, pages, probes, problems, runs, schedules, watching
+from ironbeat.api import dashboard, dead, pages, probes, problems, runs, schedules, watching
 from ironbeat.api.envelope import Envelope
 from ironbeat.api.parts import Parts
 from ironbeat.api.security import Guard
@@ -57,6 +57,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
         if found is not None:
             app.include_router(found, prefix=f"/api/{workload.name}", dependencies=guarded)
     _add_documentation(app, guard)
+    dashboard.install(app)
     app.add_middleware(
         Envelope,
         max_body=settings.api_max_body_bytes,

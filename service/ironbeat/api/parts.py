@@ -13,6 +13,7 @@ from fastapi import Request
 
 from ironbeat.api.problems import Problem
 from ironbeat.api.threads import Threads
+from ironbeat.observability.masking import Masker, secrets_of
 from ironbeat.runs.ledger import Ledger
 from ironbeat.settings import Settings
 from ironbeat.watch import HealthCheck
@@ -65,6 +66,11 @@ class Parts:
         if not answer.done():
             raise Problem(503, f"No answer within {seconds:g} s; a server hangs.")
         return cast("Result", answer.result())
+
+    @cached_property
+    def mask(self) -> Masker:
+        """Takes this installation's secrets out of a text."""
+        return Masker(secrets_of(self.settings))
 
     @cached_property
     def _app(self) -> Any:

@@ -20,8 +20,11 @@ def watchdog(loglevel: Level = None, pidfile: PidFile = None, logfile: LogFile =
         start_logging("watchdog", loglevel, logfile)
         from ironbeat.settings import get_settings
         from ironbeat.warden.watchdog import Watchdog
+        from ironbeat.watch.history import Sampler
 
         settings = get_settings()
+        # How queues and limits go is noted as long as any host is up, and this runs on every host.
+        Sampler(settings).start()
         _run(Watchdog(settings, settings.boxes))
 
 

@@ -87,6 +87,9 @@ def _addresses(installation: Installation, settings: Settings) -> str:
     if settings.flower_basic_auth:
         user = settings.flower_basic_auth.get_secret_value().partition(":")[0]
     return (
+        f"  Page    http://{settings.api_host}:{settings.api_port}/\n"
+        f"          user operator (may change) or viewer (may look), passwords: "
+        f"IRONBEAT_DASHBOARD_OPERATOR_PASSWORD and …_VIEWER_PASSWORD in {env_file}\n"
         f"  API     http://{settings.api_host}:{settings.api_port}/docs\n"
         f"          token: IRONBEAT_API_TOKEN in {env_file}\n"
         f"  Flower  http://{settings.flower_host}:{settings.flower_port}\n"

@@ -318,6 +318,8 @@ def _fernet_key() -> str:
 
 _GENERATED: dict[str, Callable[[], str]] = {
     "api_token": _password,
+    "dashboard_viewer_password": _password,
+    "dashboard_operator_password": _password,
     "flower_basic_auth": lambda: f"ironbeat:{_password()}",
     "encryption_key": _fernet_key,
 }

@@ -84,6 +84,29 @@ FROM sample
 """
 
 
+_LATE = """
+SELECT f.schedule_id, s.name, f.scheduled_for, f.fired_at, f.run_id,
+       extract(epoch FROM f.fired_at - f.scheduled_for)::float8 - coalesce(s.jitter_seconds, 0)
+           AS late
+FROM ironbeat.fires f LEFT JOIN ironbeat.schedules s ON s.id = f.schedule_id
+WHERE f.fired_at >= %(since)s AND f.fired_at - f.scheduled_for > make_interval(
+    secs => %(missed)s + coalesce(s.jitter_seconds, 0))
+ORDER BY f.fired_at DESC LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LateFire:
+    """A fire that came ``late`` seconds after its time and its schedule's whole jitter."""
+
+    schedule_id: int
+    name: str | None
+    scheduled_for: datetime
+    fired_at: datetime
+    run_id: str
+    late: float
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A schedule with its next fire and its last run.
@@ -150,6 +173,15 @@ def read_schedules(
     parameters = {"names": names, "after": after, "limit": limit}
     with connection.cursor(row_factory=dict_row) as cursor:
         return tuple(Schedule(**row) for row in cursor.execute(_SCHEDULES, parameters))
+
+
+def read_late_fires(
+    connection: psycopg.Connection[Any], since: datetime, limit: int = 10
+) -> tuple[LateFire, ...]:
+    """The fires since ``since`` that came over a minute late, the latest first."""
+    parameters = {"since": since, "missed": MISSED_AFTER_SECONDS, "limit": limit}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return tuple(LateFire(**row) for row in cursor.execute(_LATE, parameters))
 
 
 def read_punctuality(connection: psycopg.Connection[Any]) -> Punctuality:
