@@ -72,7 +72,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=benchmarks.__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for name, (module, peers, summary) in BENCHMARKS.items():
-        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        # argparse formats what it is given.
+        texts = {"help": summary, "description": module.__doc__ or ""}
+        command = commands.add_parser(name, **{k: v.replace("%", "%%") for k, v in texts.items()})
         command.add_argument(
             "--json", action="store_true", help="print one JSON object with one object a system"
         )

@@ -80,16 +80,17 @@ def run(arguments: argparse.Namespace, peers: Sequence[str]) -> int:
             f"{period(arguments.schedules, arguments.due)} s"
         )
     names = ["ironbeat", *peers]
-    rounds: dict[str, list[Figures]] = {name: [] for name in names}
+    rounds: dict[str, list[Figures | None]] = {name: [] for name in names}
     with servers() as found:
         for number in range(arguments.rounds):
             for name in names if number % 2 == 0 else reversed(names):
                 report.say(f"round {number + 1}: {name}")
-                rounds[name].append(_Measurement(found, name, arguments).figures())
+                measurement = _Measurement(found, name, arguments)
+                rounds[name].append(report.attempt(name, measurement.figures))
     report.show(
         f"{arguments.schedules:,} schedules, {arguments.due:g} due a second, "
         f"{arguments.seconds:g} s, {arguments.beats} of Ironbeat's beats",
-        {name: report.medians(rounds[name]) for name in names},
+        {name: report.median_of_finished(rounds[name]) for name in names},
         COLUMNS,
         as_json=arguments.json,
     )

@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from benchmarks import producer, report
 from benchmarks.programs import Program, Trouble, running, wait_until
@@ -42,16 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, peers: Sequence[str]) -> int:
     """Measure and print; returns 1 when Ironbeat did not recover."""
     names = ["ironbeat", *peers]
-    rounds: dict[str, list[Figures]] = {name: [] for name in names}
+    rounds: dict[str, list[Figures | None]] = {name: [] for name in names}
     with servers() as found:
         for number in range(arguments.rounds):
             for name in names if number % 2 == 0 else reversed(names):
                 report.say(f"round {number + 1}: {name}")
-                rounds[name].append(measure(found, ALL[name], arguments.patience))
+                measurement = partial(measure, found, ALL[name], arguments.patience)
+                rounds[name].append(report.attempt(name, measurement))
     results = {}
     for name in names:
-        results[name] = report.medians(rounds[name])
-        results[name]["recoveries"] = sum(r["recovered_s"] is not None for r in rounds[name])
+        results[name] = report.median_of_finished(rounds[name])
+        results[name]["recoveries"] = sum(
+            figures is not None and figures["recovered_s"] is not None for figures in rounds[name]
+        )
         results[name]["rounds"] = arguments.rounds
         results[name]["guarantees"] = ALL[name].guarantees
     report.show(

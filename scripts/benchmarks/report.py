@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.programs import Trouble
+
 Figures = dict[str, Any]
+
+#: Under this key stands how many rounds a system finished, where it was not every one.
+FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +42,34 @@ def medians(rounds: Sequence[Figures]) -> Figures:
     return found
 
 
-def ratio(ours: Sequence[Figures], theirs: Sequence[Figures], key: str) -> float | None:
+def median_of_finished(rounds: Sequence[Figures | None]) -> Figures:
+    """The medians of the rounds that ended well; of none a row that says so."""
+    finished = [figures for figures in rounds if figures is not None]
+    found = medians(finished) if finished else {}
+    if len(finished) < len(rounds):
+        found[FINISHED] = f"{len(finished)} of {len(rounds)} rounds"
+    return found
+
+
+def attempt(name: str, measure: Callable[[], Figures]) -> Figures | None:
+    """One round of a system, ``None`` where it did not finish: a peer's failure is its figure.
+
+    Ironbeat's own is an error. Raises :class:`Trouble`.
+    """
+    try:
+        return measure()
+    except Trouble as trouble:
+        if name == "ironbeat":
+            raise
+        say(f"{name} did not finish: {trouble}")
+        return None
+
+
+def ratio(
+    ours: Sequence[Figures | None], theirs: Sequence[Figures | None], key: str
+) -> float | None:
     """The median over the rounds of ``ours / theirs``: each round's pair ran side by side."""
-    pairs = [(a[key], b[key]) for a, b in zip(ours, theirs, strict=False)]
+    pairs = [(a[key], b[key]) for a, b in zip(ours, theirs, strict=False) if a and b]
     found = [a / b for a, b in pairs if a is not None and b]
     return statistics.median(found) if found else None
 
@@ -65,6 +95,8 @@ def show(
         json.dump({name: _rounded(figures) for name, figures in results.items()}, sys.stdout)
         print()
         return
+    if any(FINISHED in figures for figures in results.values()):
+        columns = (*columns, Column(FINISHED, "finished"))
     table = Table(title=title, title_justify="left")
     table.add_column("system")
     for column in columns:

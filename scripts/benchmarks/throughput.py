@@ -58,21 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, peers: Sequence[str]) -> int:
     """Measure and print; returns the exit status."""
     names = ["ironbeat", *peers]
-    rounds: dict[str, list[Figures]] = {name: [] for name in names}
+    rounds: dict[str, list[Figures | None]] = {name: [] for name in names}
     profiles: list[profile.Profile] = []
     with servers() as found:
         for number in range(arguments.rounds):
             for name in names if number % 2 == 0 else reversed(names):
                 report.say(f"round {number + 1}: {name}")
-                figures, seen = _Measurement(found, ALL[name], arguments).figures()
-                rounds[name].append(figures)
-                profiles += seen
-    results = {name: report.medians(rounds[name]) for name in names}
+                measurement = _Measurement(found, ALL[name], arguments, profiles)
+                rounds[name].append(report.attempt(name, measurement.figures))
+    results = {name: report.median_of_finished(rounds[name]) for name in names}
     for name, figures in results.items():
         if "celery" in rounds:
             figures["times_celery"] = report.ratio(rounds[name], rounds["celery"], "drain_per_s")
-        figures["lost"] = sum(each["lost"] for each in rounds[name])
-        figures["doubled"] = sum(each["doubled"] for each in rounds[name])
+        finished = [each for each in rounds[name] if each is not None]
+        figures["lost"] = sum(each["lost"] for each in finished)
+        figures["doubled"] = sum(each["doubled"] for each in finished)
         figures["version"] = ALL[name].version
         figures["guarantees"] = ALL[name].guarantees
     report.show(
@@ -91,8 +91,9 @@ class _Measurement:
     servers: Servers
     system: System
     arguments: argparse.Namespace
+    profiles: list[profile.Profile]
 
-    def figures(self) -> tuple[Figures, list[profile.Profile]]:
+    def figures(self) -> Figures:
         """One round of one system."""
         database = self.servers.new_database()
         place = Place(self.servers, self.servers.folder / self.system.name, database)
@@ -107,9 +108,7 @@ class _Measurement:
         finally:
             self.servers.drop_database(database)
 
-    def _measure(
-        self, place: Place, programs: list[Program]
-    ) -> tuple[Figures, list[profile.Profile]]:
+    def _measure(self, place: Place, programs: list[Program]) -> Figures:
         run = self.servers.redis_client(RUN)
         notes = place.notes
         system = self.system
@@ -138,6 +137,8 @@ class _Measurement:
             if self.arguments.profile and system.name == "ironbeat":
                 seen = [stack.enter_context(profile.profiling(p.pid)) for p in programs]
             drained = self._drain(place, programs, before + count)
+        if seen:
+            self.profiles.append(profile.merged(each.profile for each in seen))
         ran = [note.number for note in notes.read()]
         return {
             "drain_per_s": drained.per_s,
@@ -150,7 +151,7 @@ class _Measurement:
             "tasks": count,
             "lost": before + count - len(set(ran)),
             "doubled": len(ran) - len(set(ran)),
-        }, [profile.merged(each.profile for each in seen)] if seen else []
+        }
 
     def _latencies(self, place: Place, programs: list[Program]) -> list[float]:
         notes = place.notes
