@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", WATCH),
     "health": ("status", WATCH),
     "report": ("status", WATCH),
+    "metrics": ("metrics", WATCH),
     "monitor": ("monitor", WATCH),
     "monitor-cmd": ("monitor", WATCH),
     "runs": ("runs", SCHEDULES),

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from prometheus_client import CollectorRegistry, Counter, Histogram
+    from prometheus_client.metrics_core import Metric
 
 # prometheus-client looks for this name when it is imported.
 SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -67,6 +70,12 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)
         return together
+
+    def families(self) -> Iterable[tuple[Metric, tuple[str, ...]]]:
+        """Each of these metrics with its labels."""
+        for metric in (self.requests, self.seconds):
+            for family in metric.describe():
+                yield family, metric._labelnames
 
 
 @lru_cache(maxsize=1)

@@ -246,6 +246,8 @@ class Lease:
                 suspects = {id: crashes for id, crashes, suspect in orphans if suspect}
                 self._heir(dead, suspects, connection)
             connection.execute(SQL["drop"], {"id": dead.id})
+            # Last, as this one row is everybody's.
+            connection.execute(SQL["count_loss"], {"kind": dead.kind})
         if self._boxes is not None and reports:
             blackbox.bury(self._boxes, dead.id)
         logger.warning(
@@ -277,6 +279,12 @@ class Lease:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def count_lost(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """How many processes lost their lease to an heir since they were first counted, by kind."""
+    row = connection.execute(SQL["lost"]).fetchone()
+    return {} if row is None else {kind: int(number) for kind, number in row[0].items()}
 
 
 def _is_alive(pid: int) -> bool:

@@ -55,6 +55,15 @@ FROM json_to_recordset(%(dead)s::json) AS d (id text, suspect boolean, error tex
 WHERE r.id = d.id AND lease_id = %(id)s AND state = 'running'
 RETURNING r.id, crashes, d.suspect
 
+-- count_loss: processes whose work was taken over, by kind, since they were first counted
+INSERT INTO ironbeat.flags AS f (name, value)
+VALUES ('leases.lost', jsonb_build_object(%(kind)s::text, 1))
+ON CONFLICT (name) DO UPDATE SET updated_at = clock_timestamp(), value = f.value
+    || jsonb_build_object(%(kind)s::text, coalesce((f.value ->> %(kind)s)::bigint, 0) + 1)
+
+-- lost: how many that were
+SELECT value FROM ironbeat.flags WHERE name = 'leases.lost'
+
 -- testify: a neighbour has seen this process dead, and says what it was doing
 UPDATE ironbeat.leases SET expires_at = least(expires_at, clock_timestamp() - interval '1 millisecond'),
     info = info || jsonb_build_object('testimony', %(testimony)s::jsonb)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from prometheus_client.core import (
@@ -23,10 +24,12 @@ from prometheus_client.registry import Collector
 
 from ironbeat import __version__
 from ironbeat.runs.deadletters import count_open
+from ironbeat.runs.leases import count_lost
+from ironbeat.runs.model import ENDED_STATES
 from ironbeat.runs.throttles import Standing, read_standing
 from ironbeat.settings import Settings
 from ironbeat.watch.backlog import Backlog, read_backlog
-from ironbeat.watch.fleet import Fleet, Worker, read_fleet
+from ironbeat.watch.fleet import Fleet, Process, Worker, read_fleet
 from ironbeat.watch.health import BEAT_STALLED_SECONDS
 from ironbeat.watch.outcomes import read_running
 from ironbeat.watch.punctuality import Punctuality, read_punctuality
@@ -42,6 +45,8 @@ from ironbeat.watch.totals import (
     read_totals,
 )
 
+# The kinds of processes whose loss is counted.
+LEASED = ("worker", "beat", "scheduler", "watchdog", "scaler")
 # How long a scrape may take in all; Prometheus gives up after ten seconds by default.
 DEADLINE_SECONDS = 3.0
 
@@ -59,6 +64,7 @@ class Ledger:
     totals: Totals
     dead_letters: int
     throttles: tuple[Standing, ...]
+    lost: Mapping[str, int]
 
 
 class Exposition(Collector):
@@ -81,9 +87,7 @@ class Exposition(Collector):
     def collect(self) -> Iterator[Metric]:
         """The figures now."""
         settings = self._settings
-        yield InfoMetricFamily(
-            "ironbeat", "The version that answers.", value={"version": __version__}
-        )
+        yield version_metric()
         questions: dict[str, Future[Any]] = {"database": self._ledger.start()}
         if settings.use_redis:
             questions["redis"] = self._queues.start()
@@ -92,19 +96,15 @@ class Exposition(Collector):
         broker_seen: tuple[Broker, tuple[Queue, ...]] | None = (
             _answer(questions["redis"]) if settings.use_redis else None
         )
-        up = GaugeMetricFamily(
-            "ironbeat_up", "Whether a server answered this scrape (1) or not (0).", labels=["store"]
-        )
-        for name, question in questions.items():
-            up.add_metric([name], float(_answer(question) is not None))
-        yield up
+        yield store_metrics({name: _answer(each) is not None for name, each in questions.items()})
         if broker_seen is not None:
             yield from broker_metrics(*broker_seen)
         if ledger is not None:
             self._names = queue_names(
                 enabled_workloads(settings)[0], ledger.fleet.workers, ledger.backlog.by_queue
             )
-            yield from fleet_metrics(ledger.fleet)
+            yield from fleet_metrics(ledger.fleet, settings.worker_max_memory_mb)
+            yield from lease_metrics(ledger.fleet, ledger.lost)
             yield from backlog_metrics(ledger.backlog, ledger.longest_running)
             yield from punctuality_metrics(ledger.punctuality)
             yield from total_metrics(ledger.totals)
@@ -123,6 +123,7 @@ class Exposition(Collector):
                 totals=read_totals(connection),
                 dead_letters=count_open(connection),
                 throttles=read_standing(connection),
+                lost=count_lost(connection),
             )
 
     def _read_broker(self) -> tuple[Broker, tuple[Queue, ...]]:
@@ -134,6 +135,37 @@ def _answer(question: Future[Found]) -> Found | None:
     if not question.done() or question.exception() is not None:
         return None
     return question.result()
+
+
+def families() -> Iterator[Metric]:
+    """Every metric of the suite, without figures: its name, type, labels and meaning."""
+    nobody = Fleet((), (), (), ())
+    yield version_metric()
+    yield store_metrics({})
+    yield from broker_metrics(Broker("", 0, 0, "", False, 0, 0, 0), ())
+    yield from fleet_metrics(nobody, 0)
+    yield from lease_metrics(nobody, {})
+    yield from backlog_metrics(Backlog({}, 0, 0.0, 0, 0), 0.0)
+    yield from punctuality_metrics(
+        Punctuality(0, 0, None, 0, 0.0, 0, (), 0, None, None, None, overdue_by={})
+    )
+    yield from total_metrics(Totals(datetime.fromtimestamp(0, UTC)))
+    yield from overload_metrics(nobody, 0, ())
+
+
+def version_metric() -> Metric:
+    """Which version answers."""
+    return InfoMetricFamily("ironbeat", "The version that answers.", value={"version": __version__})
+
+
+def store_metrics(answered: Mapping[str, bool]) -> Metric:
+    """Which servers answered this scrape."""
+    up = GaugeMetricFamily(
+        "ironbeat_up", "Whether a server answered this scrape (1) or not (0).", labels=["store"]
+    )
+    for name, does in answered.items():
+        up.add_metric([name], float(does))
+    return up
 
 
 def broker_metrics(state: Broker, queues: Sequence[Queue]) -> Iterator[Metric]:
@@ -185,8 +217,8 @@ def broker_metrics(state: Broker, queues: Sequence[Queue]) -> Iterator[Metric]:
     )
 
 
-def fleet_metrics(fleet: Fleet) -> Iterator[Metric]:
-    """Workers and beats that are alive."""
+def fleet_metrics(fleet: Fleet, memory_limit_mb: float) -> Iterator[Metric]:
+    """Workers and beats that are alive; a worker recycles above ``memory_limit_mb`` (0: never)."""
     yield _gauge("ironbeat_workers", "Workers whose lease holds.", len(fleet.live_workers))
     yield _gauge("ironbeat_beats", "Beats whose lease holds.", len(fleet.live_beats))
     yield _gauge(
@@ -194,20 +226,33 @@ def fleet_metrics(fleet: Fleet) -> Iterator[Metric]:
         "Broker-less TaskSchedulers that are active: the fallback.",
         sum(process.alive for process in fleet.schedulers),
     )
-    ticks = [b.tick_age_seconds for b in fleet.live_beats if b.tick_age_seconds is not None]
-    if ticks:
-        yield _gauge(
-            "ironbeat_beat_tick_age_seconds",
-            f"Time since the freshest beat ticked; stuck above {BEAT_STALLED_SECONDS:g}.",
-            min(ticks),
-        )
+    yield _gauge(
+        "ironbeat_workers_drawing",
+        "Workers that draw their runs from the ledger because Redis is away.",
+        sum(worker.drawing for worker in fleet.live_workers),
+    )
+    yield _least(
+        "ironbeat_beat_tick_age_seconds",
+        f"Time since the freshest beat ticked; stuck above {BEAT_STALLED_SECONDS:g}.",
+        (beat.tick_age_seconds for beat in fleet.live_beats),
+    )
+    yield _least(
+        "ironbeat_heartbeat_age_seconds",
+        "Time since the heartbeat address last took a ping (from beat's start, if it never did); "
+        "absent where none is set.",
+        (beat.heartbeat_age_seconds for beat in fleet.live_beats),
+    )
+    yield _gauge(
+        "ironbeat_worker_memory_limit_bytes",
+        "Resident memory above which a worker recycles; 0: it never does.",
+        memory_limit_mb * 2**20,
+    )
     # A name that two workers share, against the rules, must not make the whole answer invalid.
     workers: Mapping[str, Worker] = {worker.name: worker for worker in fleet.live_workers}
     for name, help, value in (
         ("ironbeat_worker_memory_bytes", "Resident memory of a worker.", _memory),
         ("ironbeat_worker_cpu_percent", "CPU of a worker, percent of one core.", _cpu),
         ("ironbeat_worker_running_tasks", "Tasks that a worker is executing.", _running),
-        ("ironbeat_worker_silent_seconds", "Time since a worker renewed its lease.", _silence),
     ):
         family = GaugeMetricFamily(name, help, labels=["worker"])
         for worker in workers.values():
@@ -215,6 +260,15 @@ def fleet_metrics(fleet: Fleet) -> Iterator[Metric]:
             if figure is not None:
                 family.add_metric([worker.name], figure)
         yield family
+    silence = GaugeMetricFamily(
+        "ironbeat_worker_silent_seconds",
+        "Time since a worker renewed its lease, until another takes its work over.",
+        labels=["worker"],
+    )
+    # The living ones come first: a name belongs to its latest holder.
+    for name, worker in {each.name: each for each in reversed(fleet.workers)}.items():
+        silence.add_metric([name], worker.silent_seconds)
+    yield silence
     consumed = CounterMetricFamily(
         "ironbeat_worker_consumed",
         "Messages that a worker has consumed since it started.",
@@ -232,6 +286,26 @@ def fleet_metrics(fleet: Fleet) -> Iterator[Metric]:
     for queue in sorted({name for worker in fleet.live_workers for name in worker.queues}):
         consumers.add_metric([queue], sum(queue in w.queues for w in fleet.live_workers))
     yield consumers
+
+
+def lease_metrics(fleet: Fleet, lost: Mapping[str, int]) -> Iterator[Metric]:
+    """Processes that ended, or fell silent, without giving their lease back."""
+    lapsed = GaugeMetricFamily(
+        "ironbeat_lapsed_leases",
+        "Leases that lapsed in the last ten minutes and that nobody has taken over yet, by kind.",
+        labels=["kind"],
+    )
+    taken = CounterMetricFamily(
+        "ironbeat_leases_lost",
+        "Processes whose work was taken over, as they had died or fallen silent, by kind.",
+        labels=["kind"],
+    )
+    everybody: list[Process] = [*fleet.workers, *fleet.beats, *fleet.schedulers, *fleet.others]
+    for kind in LEASED:
+        lapsed.add_metric([kind], sum(p.kind == kind and not p.alive for p in everybody))
+        taken.add_metric([kind], lost.get(kind, 0))
+    yield lapsed
+    yield taken
 
 
 def backlog_metrics(backlog: Backlog, longest_running: float) -> Iterator[Metric]:
@@ -282,6 +356,14 @@ def punctuality_metrics(punctuality: Punctuality) -> Iterator[Metric]:
         "How long the schedule that waits longest for beat has been due.",
         punctuality.longest_overdue_seconds,
     )
+    overdue = GaugeMetricFamily(
+        "ironbeat_schedule_overdue_seconds",
+        "How long a schedule has been due; of the ten that are longest over a minute overdue.",
+        labels=["schedule"],
+    )
+    for name, seconds in punctuality.overdue_by.items():
+        overdue.add_metric([name], seconds)
+    yield overdue
 
 
 def overload_metrics(
@@ -321,7 +403,7 @@ def total_metrics(totals: Totals) -> Iterator[Metric]:
     """All runs and fires since they were first counted."""
     ended = CounterMetricFamily(
         "ironbeat_runs",
-        "Runs that ended, by task, queue and how: succeeded, failed, dead, expired…",
+        "Runs that ended, by task, queue and how (succeeded, failed, dead, expired…).",
         labels=["task", "queue", "state"],
     )
     run: dict[tuple[str, ...], Durations] = {}
@@ -331,6 +413,17 @@ def total_metrics(totals: Totals) -> Iterator[Metric]:
         _sum(run, (series.task,), series.run)
         _sum(waited, (series.queue,), series.wait)
     yield ended
+    # A counter that appears with its first failure has not grown, for Prometheus: these are there.
+    outcomes = CounterMetricFamily(
+        "ironbeat_outcomes",
+        "Runs that ended, of all tasks, by how; every state is there from the beginning.",
+        labels=["state"],
+    )
+    for state in sorted(ENDED_STATES):
+        outcomes.add_metric(
+            [state], sum(each.number for each in totals.runs.values() if each.state == state)
+        )
+    yield outcomes
     yield _histogram(
         "ironbeat_run_seconds",
         "Execution time of ended runs: their last attempt, by task.",
@@ -383,6 +476,15 @@ def _gauge(name: str, help: str, value: float) -> Metric:
     return GaugeMetricFamily(name, help, value=float(value))
 
 
+def _least(name: str, help: str, values: Iterable[float | None]) -> Metric:
+    """The least of the values; without any, no figure."""
+    family = GaugeMetricFamily(name, help)
+    known = [value for value in values if value is not None]
+    if known:
+        family.add_metric([], min(known))
+    return family
+
+
 def _memory(worker: Worker) -> float | None:
     return None if worker.rss_mb is None else worker.rss_mb * 2**20
 
@@ -393,7 +495,3 @@ def _cpu(worker: Worker) -> float | None:
 
 def _running(worker: Worker) -> float | None:
     return float(len(worker.running))
-
-
-def _silence(worker: Worker) -> float | None:
-    return worker.silent_seconds

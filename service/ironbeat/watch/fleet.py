@@ -58,23 +58,32 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Worker(Process):
-    """A worker: what it consumes from, has registered, is running, and how much it has consumed."""
+    """A worker: what it consumes from, has registered, is running, and how much it has consumed.
+
+    ``drawing``: it draws its runs from the ledger, as the broker is away.
+    """
 
     queues: tuple[str, ...]
     concurrency: int | None
     running: tuple[Execution, ...]
     tasks: tuple[str, ...]
     consumed: int | None
+    drawing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Beat(Process):
-    """A beat: when it last ticked, how much it has fired, and how late it was at the last tick."""
+    """A beat: when it last ticked, how much it has fired, and how late it was at the last tick.
+
+    ``heartbeat_age_seconds``: since the heartbeat address last took a ping of it, or since it
+    started where none was taken; ``None`` where there is no such address.
+    """
 
     last_tick_at: datetime | None
     tick_age_seconds: float | None
     fired: int | None
     lateness_ms: float | None
+    heartbeat_age_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +221,7 @@ def _worker(row: Mapping[str, Any]) -> Worker:
         ),
         tasks=tuple(str(task) for task in info.get("tasks") or ()),
         consumed=_whole(info.get("consumed")),
+        drawing=info.get("source") == "ledger",
     )
 
 
@@ -225,6 +235,7 @@ def _beat(row: Mapping[str, Any]) -> Beat:
         tick_age_seconds=_age(ticked, row["now"]),
         fired=_whole(told.get("fired")),
         lateness_ms=_number(told.get("lateness_ms")),
+        heartbeat_age_seconds=_age(instant(told.get("heartbeat_at")), row["now"]),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -53,7 +54,8 @@ FROM ironbeat.schedules WHERE enabled AND next_fire_at < clock_timestamp()
 """
 
 _WORST = """
-SELECT name FROM ironbeat.schedules
+SELECT name, extract(epoch FROM clock_timestamp() - next_fire_at)::float8 AS overdue
+FROM ironbeat.schedules
 WHERE enabled AND next_fire_at < clock_timestamp() - make_interval(secs => %(missed)s)
 ORDER BY next_fire_at LIMIT 10
 """
@@ -145,8 +147,8 @@ class Punctuality:
     """How punctual the fires of the last five minutes were, and what is overdue now.
 
     Lateness (seconds) is from the scheduled time, less the schedule's whole jitter, to the fire.
-    ``missed``: schedules over a minute overdue (named in ``missed_names``, ten at most) and fires
-    that came over a minute late.
+    ``missed``: schedules over a minute overdue and fires that came over a minute late;
+    ``overdue_by`` names the former, ten at most, with the seconds they are overdue.
     """
 
     schedules: int
@@ -160,6 +162,7 @@ class Punctuality:
     late_p50: float | None
     late_p99: float | None
     late_max: float | None
+    overdue_by: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_schedules(
@@ -196,9 +199,9 @@ def read_punctuality(connection: psycopg.Connection[Any]) -> Punctuality:
         due = cursor.execute(_DUE, parameters).fetchone()
         late = cursor.execute(_LATENESS, parameters).fetchone()
         assert counts is not None and due is not None and late is not None
-        names: tuple[str, ...] = ()
+        worst: dict[str, float] = {}
         if due["missed"]:
-            names = tuple(row["name"] for row in cursor.execute(_WORST, parameters))
+            worst = {row["name"]: row["overdue"] for row in cursor.execute(_WORST, parameters)}
     p50, p99, top = late["percentiles"] or (None, None, None)
     return Punctuality(
         schedules=counts["schedules"],
@@ -207,9 +210,10 @@ def read_punctuality(connection: psycopg.Connection[Any]) -> Punctuality:
         overdue=due["overdue"],
         longest_overdue_seconds=max(0.0, due["longest"] or 0.0),
         missed=due["missed"] + late["missed"],
-        missed_names=names,
+        missed_names=tuple(worst),
         fires=late["fires"],
         late_p50=p50,
         late_p99=p99,
         late_max=top,
+        overdue_by=worst,
     )

@@ -14,7 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ironbeat.embedded import temporary_postgres
 from ironbeat.migrations import upgrade
+from ironbeat.runs.leases import Holder, Lease
+from ironbeat.runs.model import ENDED_STATES
 from ironbeat.watch import totals
+from ironbeat.watch.catalogue import describe_metrics
 from ironbeat.watch.exposition import Exposition
 from ironbeat.watch.totals import FLAG, read_totals
 
@@ -78,8 +81,53 @@ def test_every_figure_is_there(settings, ledger):
     assert found["ironbeat_live_runs", "default", "running"] == 1
     assert found["ironbeat_longest_running_seconds",] == pytest.approx(50, abs=2)
     assert found["ironbeat_schedules_overdue",] == 1 and found["ironbeat_schedules_missed",] == 1
+    assert found["ironbeat_schedule_overdue_seconds", "late"] == pytest.approx(90, abs=2)
+    assert found["ironbeat_worker_memory_limit_bytes",] == settings.worker_max_memory_mb * 2**20
+    assert found["ironbeat_workers_drawing",] == 0
+    assert ("ironbeat_heartbeat_age_seconds",) not in found
     assert found["ironbeat_broker_noeviction",] == 1
     assert found["ironbeat_fires_total",] == 0
+
+
+def test_every_metric_of_the_catalogue_is_exposed_and_no_other(settings, ledger):
+    ledger.lease("w1", queues=("default",), info={"rss_mb": 100, "cpu_pct": 5, "consumed": 9})
+    beat = {"beat": {"heartbeat_at": "2026-01-01T00:00:00+00:00"}}
+    ledger.lease("b1", kind="beat", info=beat | {"rss_mb": 1})
+    exposed = {family.name for family in Exposition(settings).collect()}
+    described = {each.name for each in describe_metrics() if "_http_" not in each.name}
+    assert exposed == described
+
+
+def test_who_fell_silent_and_whose_work_was_taken_over(settings, ledger):
+    ledger.lease("w1", info={"source": "ledger"})
+    ledger.lease("w2", lapsed=45, renewed=50)
+    ledger.lease("b1", kind="beat", lapsed=45, renewed=50)
+    found = scrape(Exposition(settings))
+    assert found["ironbeat_workers",] == 1 and found["ironbeat_workers_drawing",] == 1
+    assert found["ironbeat_worker_silent_seconds", "w2@here"] == pytest.approx(50, abs=2)
+    assert found["ironbeat_lapsed_leases", "worker"] == 1
+    assert found["ironbeat_lapsed_leases", "beat"] == 1
+    assert found["ironbeat_leases_lost_total", "worker"] == 0
+
+    heir = Lease("worker", "w3@here", url=settings.database_url.get_secret_value())
+    heir._inherit(ledger.connection, Holder("w2", "worker", "w2@here", "here", 4711))
+    found = scrape(Exposition(settings))
+    assert found["ironbeat_lapsed_leases", "worker"] == 0
+    assert found["ironbeat_leases_lost_total", "worker"] == 1
+    assert found["ironbeat_leases_lost_total", "beat"] == 0
+    assert ("ironbeat_worker_silent_seconds", "w2@here") not in found
+
+
+def test_every_outcome_is_counted_from_the_beginning(settings, ledger):
+    first = scrape(Exposition(settings))
+    for state in ENDED_STATES:
+        assert first["ironbeat_outcomes_total", state] == 0
+    ledger.ended("a", "failed", ago=0, took=0.2)
+    ledger.ended("b", "failed", ago=0, took=0.2, task="u")
+    later(ledger, 15)
+    found = scrape(Exposition(settings))
+    assert found["ironbeat_outcomes_total", "failed"] == 2
+    assert found["ironbeat_outcomes_total", "succeeded"] == 0
 
 
 def test_runs_and_fires_are_counted_once_and_for_ever(ledger):
