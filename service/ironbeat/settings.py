@@ -190,6 +190,9 @@ class Settings(BaseSettings):
     dashboard_operator_password: SecretStr | None = Field(
         None, description="Password of the account `operator`, which may change; empty: none such."
     )
+    alerts_token: SecretStr | None = Field(
+        None, description="Bearer token by which Alertmanager hands over alerts for chats."
+    )
     flower_basic_auth: Annotated[SecretStr | None, _names("FLOWER_BASIC_AUTH")] = Field(
         None, description="user:password of Flower; several separated by commas."
     )
