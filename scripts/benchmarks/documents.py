@@ -200,6 +200,8 @@ class _Measurement:
             "at_once": _at_once(notes),
             "lost": count - len(set(numbers)),
             "doubled": len(numbers) - len(set(numbers)),
+            # What else the machine did meanwhile, and this.
+            "load": psutil.getloadavg()[0],
         }
 
     def _flood(self, count: int) -> tuple[list[Note], dict[str, float]]:

@@ -100,6 +100,7 @@ def _lines(kept: Kept, work: str, counts: Sequence[int]) -> list[_Line]:
         _Line("kill -9 to running again s", recovery),
         of("lost", "lost"),
         of("doubled", "doubled"),
+        of("load", "load of the machine", 1),
     ]
 
 
