@@ -615,6 +615,8 @@ class Transport(stock.Transport):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
+        # A broker that refuses is waited for; Celery's consumer would end its worker.
+        self.connection_errors = (*self.connection_errors, ResponseError)
 
 
 class SentinelChannel(Channel, stock.SentinelChannel):
