@@ -611,6 +611,7 @@ class Transport(stock.Transport):
     """Redis, or Valkey."""
 
     Channel = Channel
+    connection_errors: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
