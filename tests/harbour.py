@@ -148,7 +148,7 @@ class Suite:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def wait(self, seconds: float = 90.0) -> None:
+    def wait(self, seconds: float = 300.0) -> None:
         deadline = time.monotonic() + seconds
         with httpx.Client(
             base_url=self.address, timeout=20, headers={"Authorization": f"Bearer {TOKEN}"}

@@ -10,6 +10,7 @@ import benchmarks
 from benchmarks import (
     analytics,
     beat,
+    dashboard,
     documents,
     marketplace,
     overload,
@@ -62,6 +63,11 @@ BENCHMARKS: dict[str, tuple[ModuleType, tuple[str, ...], str]] = {
         documents,
         ("rq", "celery"),
         "RQ beside Celery on the work of `documents`: the owners' table, and a plot",
+    ),
+    "dashboard": (
+        dashboard,
+        (),
+        "the pages with a million runs and 100,000 schedules: how soon each comes",
     ),
     "submit": (submission, ("celery",), "tasks handed over by one process, committed"),
 }

@@ -10,6 +10,9 @@ from playwright.sync_api import expect
 from tests.browser.conftest import log_in
 from tests.harbour import OPERATOR
 
+# The first test waits for a whole suite to come up.
+pytestmark = pytest.mark.timeout(400)
+
 
 def test_nobody_sees_anything_without_logging_in(visit, suite):
     page = visit(None)

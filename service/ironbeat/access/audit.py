@@ -7,6 +7,9 @@ down is not made, and one that was refused or broke off is seen, too.
 from __future__ import annotations
 
 import contextlib
+import getpass
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +59,15 @@ class Note:
     """An entry while its change is made; what stands in ``detail`` in the end is kept."""
 
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+def somebody() -> str:
+    """Who sits here: the user's own name where they became another by ``sudo``."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.geteuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 @contextmanager

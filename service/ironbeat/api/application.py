@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from ironbeat import __version__, database
 from ironbeat.api import dashboard, dead, pages, probes, problems, runs, schedules, watching
+from ironbeat.api.audited import audited
 from ironbeat.api.envelope import Envelope
 from ironbeat.api.parts import Parts
 from ironbeat.api.security import Guard
@@ -51,7 +52,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
     app.include_router(probes.router, dependencies=[Depends(guard.token_or_monitor)])
     guarded = [Depends(guard.token)]
     for router in (watching.router, runs.router, dead.router, schedules.router):
-        app.include_router(router, prefix="/api", dependencies=guarded)
+        app.include_router(router, prefix="/api", dependencies=[*guarded, Depends(audited)])
     for workload in enabled_workloads(settings)[0]:
         found = _router_of(workload)
         if found is not None:

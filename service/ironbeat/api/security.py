@@ -1,9 +1,9 @@
 """Who may ask what.
 
 Everything wants the token, as ``Authorization: Bearer TOKEN``, or as the password of HTTP Basic for
-people with a browser. Two exceptions: ``/health`` and ``/metrics`` answer loopback and the
-monitoring networks without it, and a workload's route tagged :data:`OWN_GUARD` guards itself (a
-webhook checks its channel's signature).
+people with a browser, or a login to the dashboard (who may only look may only ask). Two exceptions:
+``/health`` and ``/metrics`` answer loopback and the monitoring networks without it, and a route of
+a workload tagged :data:`OWN_GUARD` guards itself (a webhook checks its channel's signature).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import secrets
 
 from fastapi import Request
 
+from ironbeat.access.audit import Actor
 from ironbeat.api.problems import Problem
+from ironbeat.api.visitors import CSRF_HEADER, address_of, session_of
 from ironbeat.settings import Settings
 
 OWN_GUARD = "guards itself"
@@ -33,7 +35,26 @@ class Guard:
         """Dependency: the request must carry the token, unless its route guards itself."""
         if OWN_GUARD in getattr(request.scope.get("route"), "tags", ()):
             return
+        if "authorization" not in request.headers and await self._is_logged_in(request):
+            return
         self._require(request)
+        request.state.actor = Actor("token", "api", address_of(request))
+
+    @staticmethod
+    async def _is_logged_in(request: Request) -> bool:
+        """Whether the dashboard's login lets this request pass; a change needs its CSRF token."""
+        if "cookie" not in request.headers:
+            return False
+        session = await session_of(request)
+        if session is None:
+            return False
+        if request.method not in ("GET", "HEAD"):
+            if not session.vouches(request.headers.get(CSRF_HEADER, "")):
+                return False
+            if not session.may_change:
+                raise Problem(403, "You may look and not change: log in as an operator.")
+        request.state.actor = Actor(session.name, "api", address_of(request))
+        return True
 
     async def token_or_monitor(self, request: Request) -> None:
         """Dependency: the request must come from a monitor, or carry the token."""

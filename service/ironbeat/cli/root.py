@@ -40,6 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retry": ("runs", REPAIR),
     "dead": ("dead", REPAIR),
     "purge": ("queues", REPAIR),
+    "audit": ("changes", WATCH),
+    "users": ("users", INSTALLATION),
     "worker": ("programs", PROGRAMS),
     "beat": ("programs", PROGRAMS),
     "flower": ("programs", PROGRAMS),
@@ -53,6 +55,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "workloads": ("workloads", INSTALLATION),
     "sample": ("sample", INSTALLATION),
 }
+
+
+# Those that change something; the module `audited` says which parts of them.
+AUDITED_COMMANDS = frozenset({"schedule", "cancel", "retry", "dead", "purge", "users"})
 
 
 def build_group(found: typer.Typer) -> TyperGroup:
@@ -95,6 +101,10 @@ class LazyCommands(MutableMapping[str, Any]):
         group = build_group(module.app)
         command: Any = group if group.name == name else group.commands[name]
         command.rich_help_panel = panel
+        if name in AUDITED_COMMANDS:
+            from ironbeat.cli.audited import watch_over
+
+            watch_over(name, command)
         return command
 
     def __getitem__(self, name: str) -> Any:

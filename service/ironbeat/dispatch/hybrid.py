@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ironbeat.access import audit
 from ironbeat.dispatch.manager import Forms, Submit, TaskManager
 from ironbeat.dispatch.ratio import StoredRatio, checked, goes_to_celery
 from ironbeat.execution.rq_carrier import PREFIX, carries, own_name
@@ -93,6 +94,7 @@ class HybridTaskManager:
         settings = self.tasks.app.ironbeat.settings
         self._url = settings.database_url.get_secret_value()
         otherwise = 1.0 if settings.use_celery else checked(use_celery_ratio)
+        self._workload = workload
         self._ratio = StoredRatio(workload, otherwise, self._url)
 
     # -- the ratio --------------------------------------------------------------------------------
@@ -107,8 +109,15 @@ class HybridTaskManager:
         self._ratio.set(ratio)
 
     def set_ratio(self, ratio: float) -> float:
-        """Store the ratio; returns the one before. Raises :class:`ValueError` outside 0 to 1."""
-        return self._ratio.set(ratio)
+        """Store the ratio; returns the one before. Raises :class:`ValueError` outside 0 to 1.
+
+        Who did that on a host or a laptop stands in the audit.
+        """
+        wanted = checked(ratio)
+        who = audit.Actor(audit.somebody(), "cli")
+        with audit.noted(self._url, who, "ratio.set", self._workload, {"ratio": wanted}) as note:
+            before = note.detail["before"] = self._ratio.set(wanted)
+            return before
 
     def side_of(self, key: str) -> Side:
         """Where a task with this key goes now."""

@@ -62,12 +62,13 @@ def make_partitions(connection: psycopg.Connection[Any], ahead: int = AHEAD_DAYS
     made = []
     for offset in range(-1, ahead + 1):
         day = today + timedelta(days=offset)
-        if _make_partition(connection, day):
+        if make_partition(connection, day):
             made.append(partition_name(day))
     return made
 
 
-def _make_partition(connection: psycopg.Connection[Any], day: date) -> bool:
+def make_partition(connection: psycopg.Connection[Any], day: date) -> bool:
+    """Make the partition of one day; ``False``: it is there already."""
     name = partition_name(day)
     table = sql.Identifier("ironbeat", name)
     begin, end = day.isoformat(), (day + timedelta(days=1)).isoformat()

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request
 from ironbeat.access import audit
 from ironbeat.api.dashboard.overview import read
 from ironbeat.api.dashboard.pages import PageRoute, render
-from ironbeat.api.dashboard.visitors import VisitorOf
 from ironbeat.api.parts import parts_of
+from ironbeat.api.visitors import VisitorOf
 
 router = APIRouter(route_class=PageRoute)
 

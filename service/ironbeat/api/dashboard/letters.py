@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request
 
 from ironbeat.access import audit
 from ironbeat.api.dashboard.pages import PageRoute, redirect, render, segment
-from ironbeat.api.dashboard.visitors import OperatorOf, VisitorOf
 from ironbeat.api.parts import parts_of
 from ironbeat.api.problems import Problem
+from ironbeat.api.visitors import OperatorOf, VisitorOf
 from ironbeat.runs.deadletters import DeadLetters, NotADeadLetter
 from ironbeat.runs.replay import NotReplayable
 

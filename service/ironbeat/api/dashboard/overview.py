@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse
 
 from ironbeat import database, watch
 from ironbeat.api.dashboard.pages import PageRoute, render
-from ironbeat.api.dashboard.visitors import VisitorOf
 from ironbeat.api.parts import Parts, parts_of
+from ironbeat.api.visitors import VisitorOf
 from ironbeat.watch import history
 from ironbeat.watch.limits import Limit
 from ironbeat.watch.punctuality import read_late_fires

@@ -19,8 +19,8 @@ from markupsafe import Markup
 from ironbeat import __version__
 from ironbeat.api.dashboard import formats
 from ironbeat.api.dashboard.language import LANGUAGES, Translator, negotiate
-from ironbeat.api.dashboard.visitors import LoginWanted
 from ironbeat.api.parts import Parts, parts_of
+from ironbeat.api.visitors import LoginWanted
 from ironbeat.observability.masking import masked
 
 LANGUAGE_COOKIE = "ironbeat_language"

@@ -13,9 +13,9 @@ from psycopg.rows import dict_row
 from ironbeat import watch
 from ironbeat.api.dashboard.overview import PERIODS, read, status_of
 from ironbeat.api.dashboard.pages import PageRoute, render
-from ironbeat.api.dashboard.visitors import VisitorOf
 from ironbeat.api.parts import Parts, parts_of
 from ironbeat.api.problems import Problem
+from ironbeat.api.visitors import VisitorOf
 from ironbeat.watch import stores
 from ironbeat.watch.queues import Waiting, next_messages
 from ironbeat.watch.stuck import find_stuck

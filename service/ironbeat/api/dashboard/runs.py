@@ -16,9 +16,9 @@ from ironbeat.access import audit
 from ironbeat.api.dashboard import formats
 from ironbeat.api.dashboard.overview import read
 from ironbeat.api.dashboard.pages import PageRoute, masker, redirect, render, segment, translator
-from ironbeat.api.dashboard.visitors import OperatorOf, VisitorOf
 from ironbeat.api.parts import Parts, parts_of
 from ironbeat.api.problems import Problem
+from ironbeat.api.visitors import OperatorOf, VisitorOf
 from ironbeat.runs.model import (
     ENDED_STATES,
     LIVE_STATES,
@@ -36,6 +36,12 @@ router = APIRouter(route_class=PageRoute)
 
 PAGE = 50
 PERIODS = {"1h": 1, "24h": 24, "7d": 168, "all": None}
+PERIOD_NAMES = {
+    "1h": "the last hour",
+    "24h": "the last 24 hours",
+    "7d": "the last 7 days",
+    "all": "all that is kept",
+}
 GROUPS: Mapping[str, frozenset[State]] = {
     "live": LIVE_STATES,
     "ended": ENDED_STATES,
@@ -97,7 +103,7 @@ async def runs(
         following=_cursor(found[-1]) if len(found) == PAGE else None,
         groups=list(GROUPS),
         states=STATES,
-        periods=list(PERIODS),
+        periods=PERIOD_NAMES,
         chosen={
             "state": state,
             "task": task or "",

@@ -15,9 +15,9 @@ from ironbeat import database
 from ironbeat.access import audit
 from ironbeat.api.dashboard.overview import read
 from ironbeat.api.dashboard.pages import PageRoute, redirect, render, segment, translator
-from ironbeat.api.dashboard.visitors import OperatorOf, Visitor, VisitorOf, form_of
 from ironbeat.api.parts import Parts, parts_of
 from ironbeat.api.problems import Problem
+from ironbeat.api.visitors import OperatorOf, Visitor, VisitorOf, form_of
 from ironbeat.schedules import planner, store, wording_zh
 from ironbeat.schedules.cadence import CadenceError, moment
 from ironbeat.schedules.definition import FIELDS, Definition, DefinitionError

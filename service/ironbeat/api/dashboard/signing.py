@@ -16,7 +16,8 @@ from ironbeat.access.sessions import TooManyTries
 from ironbeat.access.users import Role
 from ironbeat.api.dashboard.language import LANGUAGES
 from ironbeat.api.dashboard.pages import LANGUAGE_COOKIE, YEAR_SECONDS, PageRoute, redirect, render
-from ironbeat.api.dashboard.visitors import (
+from ironbeat.api.parts import parts_of
+from ironbeat.api.visitors import (
     COOKIE,
     SECURE_COOKIE,
     VisitorOf,
@@ -27,7 +28,6 @@ from ironbeat.api.dashboard.visitors import (
     key_of,
     session_of,
 )
-from ironbeat.api.parts import parts_of
 from ironbeat.settings import Settings
 
 router = APIRouter(route_class=PageRoute)

@@ -13,9 +13,9 @@ from psycopg.rows import dict_row
 from ironbeat.access import audit
 from ironbeat.api.dashboard.overview import read, status_of
 from ironbeat.api.dashboard.pages import PageRoute, redirect, render
-from ironbeat.api.dashboard.visitors import OperatorOf, VisitorOf, form_of
 from ironbeat.api.parts import Parts, parts_of
 from ironbeat.api.problems import Problem
+from ironbeat.api.visitors import OperatorOf, VisitorOf, form_of
 from ironbeat.dispatch.ratio import StoredRatio
 from ironbeat.execution.rq_carrier import PREFIX
 from ironbeat.watch.report import enabled_workloads
