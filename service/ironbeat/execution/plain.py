@@ -17,6 +17,7 @@ from time import monotonic, time
 from typing import Any
 
 from celery import signals
+from celery.app.task import Context
 from celery.app.task import Task as StockTask
 from celery.utils.log import get_logger
 from celery.worker import state
@@ -29,6 +30,10 @@ logger = get_logger(__name__)
 
 # What makes a message wait, or be thrown away, is Celery's to look at.
 _NOT_PLAIN = ("eta", "expires", "stamped_headers")
+# What a task finds on its request, and not in the request's headers.
+_CELERYS_OWN = frozenset(
+    (*Context.__dict__, "lang", "task", "argsrepr", "kwargsrepr", "compression")
+)
 
 
 class PlainRequest(Request):
@@ -91,6 +96,9 @@ class ShortWay:
         body = request.body
         fields = request.request_dict
         fields["is_eager"] = False
+        if custom := {k: v for k, v in message.headers.items() if k not in _CELERYS_OWN}:
+            # Celery would look for them in a set that it makes anew for each task.
+            fields["headers"] = custom
         if body[2]:
             fields.update(body[2])
         self._consumer.pool.run(request, way.trace, (way.task, request), _limits(way, request))
