@@ -101,6 +101,6 @@ def test_a_dozen_requests_an_operation(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_ten_thousand_requests(assistant: Assistant, caplog: pytest.LogCaptureFixture) -> None:
-    seen = _fuzz(assistant, 150, caplog)
+    seen = _fuzz(assistant, 180, caplog)
     print(f"answered with: {sorted(Counter(status for _, status in seen.elements()).items())}")
     assert seen.total() >= 10_000
