@@ -112,7 +112,7 @@ def log_in(page: Page, name: str, password: str) -> None:
     page.goto("/login")
     page.locator("[name=name]").fill(name)
     page.locator("[name=password]").fill(password)
-    page.locator("form button.primary").click()
+    page.locator(".login button").click()
     page.wait_for_load_state("load")
 
 

@@ -35,7 +35,7 @@ def test_the_cookies_are_out_of_reach_and_a_login_leads_nowhere_else(visit):
     page.goto("/login?next=https://example.org/")
     page.locator("[name=name]").fill("operator")
     page.locator("[name=password]").fill(OPERATOR)
-    page.locator("form button.primary").click()
+    page.locator(".login button").click()
     expect(page.get_by_role("heading", name="What is stuck")).to_be_visible()
     [cookie] = [c for c in page.context.cookies() if c["name"] == "ironbeat_session"]
     assert cookie["httpOnly"] and cookie["sameSite"] == "Lax"

@@ -46,7 +46,7 @@ def test_what_failed_tonight(newcomer, suite):
     failed = page.locator("section", has=page.get_by_role("heading", name="Failed in the last"))
     # What and why stand on the first screen, without any click.
     expect(failed).to_contain_text("a lighthouse was in the way")
-    newcomer.click(failed.get_by_role("link", name="all"))
+    newcomer.click(failed.get_by_role("link", name="all", exact=True))
     row = page.locator("tbody tr", has_text="a lighthouse")
     expect(row.first).to_be_visible()
     newcomer.click(row.first.get_by_role("link").first)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 
-from ironbeat.cli.failures import ExitStatus
+from ironbeat.cli.failures import CommandError, ExitStatus
 from ironbeat.cli.output import JsonFlag, show
 from ironbeat.cli.when import ACCEPTED, span
 
 if TYPE_CHECKING:
-    from ironbeat.watch import Status
+    from ironbeat.watch import Report, Status
 
 app = typer.Typer()
 
@@ -74,6 +75,9 @@ def status(
 def report(
     since: Annotated[str | None, typer.Option(help=f"The period's beginning: {ACCEPTED}.")] = None,
     until: Annotated[str | None, typer.Option(help="The period's end; as --since.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write it to this file instead, as a page with plots.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the status, what waits, what a period brought (a day by default), which tasks import."""
@@ -84,6 +88,9 @@ def report(
     zone = ZoneInfo(get_settings().timezone)
     start, end = span(since, until, now=datetime.now(UTC), zone=zone)
     found = read(since=start, until=end)
+    if html is not None:
+        _write_page(html, found, zone, as_json)
+        raise typer.Exit(judged(found.status))
 
     def render() -> Any:
         from ironbeat.cli.views import report_page
@@ -93,3 +100,19 @@ def report(
     fields = plain(found) | {"status": status_fields(found.status)} if as_json else None
     show(fields, as_json, render)
     raise typer.Exit(judged(found.status))
+
+
+def _write_page(path: Path, found: Report, zone: ZoneInfo, as_json: bool) -> None:
+    """Write the report as a page that needs nothing else. Raises :class:`CommandError`."""
+    from ironbeat.observability.masking import Masker, secrets_of
+    from ironbeat.settings import get_settings
+    from ironbeat.watch.webpage import page
+
+    text = page(found, zone, Masker(secrets_of(get_settings())))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(
+            f"{path} cannot be written: {error.strerror}", "Name another file.", ExitStatus.USAGE
+        ) from error
+    show({"written": str(path)}, as_json, lambda: f"Written: {path}")
