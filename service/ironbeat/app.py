@@ -29,7 +29,7 @@ from ironbeat.execution.leaving import farewells
 from ironbeat.execution.messages import REQUEST
 from ironbeat.execution.results import LedgerBackend
 from ironbeat.execution.rq_carrier import carries
-from ironbeat.observability import logs, sentry
+from ironbeat.observability import heartbeat, logs, sentry
 from ironbeat.schedules.monitored import monitored
 from ironbeat.settings import Settings, get_settings
 from ironbeat.submission import SENDING, Sending
@@ -174,6 +174,7 @@ def create_app(settings: Settings | None = None) -> Platform:
     app.set_current()
     logs.hook_celery()
     sentry.hook_celery(monitored, settings)
+    heartbeat.hook_celery(settings)
     if _last_words not in farewells:
         farewells.append(_last_words)
     try:
@@ -205,6 +206,7 @@ def adopt(app: A, settings: Settings | None = None) -> A:
     names = settings.enabled_workloads
     found = workloads.discover(names) if names else ()
     app.ironbeat = Context(app, settings, (housekeeping.workload, *found))
+    heartbeat.hook_celery(settings)
     for task in list(app._tasks.values()):
         guard_task(task)
     if "backend" in app.__dict__:

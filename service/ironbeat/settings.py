@@ -305,6 +305,17 @@ class Settings(BaseSettings):
         None, description="Where a program logs; default: standard error."
     )
     sentry_dsn: Annotated[SecretStr | None, _names(general=("SENTRY_DSN",))] = None
+    heartbeat_url: SecretStr | None = Field(
+        None, description="Outside monitor that beat pings while all is well (Healthchecks)."
+    )
+    heartbeat_seconds: float = Field(30.0, ge=1, description="How often beat pings it.")
+    heartbeat_schedule_url: SecretStr | None = Field(
+        None,
+        description="Address with {slug} pinged at start, success and failure of schedules' runs.",
+    )
+    heartbeat_schedules: str = Field(
+        "", description="Schedules told of there, comma-separated, * and ? allowed; empty: all."
+    )
     history_days: Count = Field(30, description="Days that ended runs are kept.")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -328,6 +339,11 @@ class Settings(BaseSettings):
     def consumed_queues(self) -> tuple[str, ...] | None:
         """The names in ``worker_queues``; ``None`` for every queue of the enabled workloads."""
         return _listed(self.worker_queues) or None
+
+    @property
+    def heartbeat_patterns(self) -> tuple[str, ...]:
+        """The patterns in ``heartbeat_schedules``."""
+        return _listed(self.heartbeat_schedules)
 
     @property
     def monitors(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -399,6 +415,18 @@ class Settings(BaseSettings):
             urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc
         ):
             raise ValueError("use a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("heartbeat_url", "heartbeat_schedule_url")
+    @classmethod
+    def _heartbeat(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        url = value.get_secret_value() if value is not None else ""
+        if not url:
+            return None
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise ValueError("use a URL that begins with http:// or https://")
+        if info.field_name == "heartbeat_schedule_url" and "{slug}" not in url:
+            raise ValueError("the URL must hold {slug}, where the schedule's name goes")
         return value
 
     @field_validator("flower_basic_auth", "rq_dashboard_auth")

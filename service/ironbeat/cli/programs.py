@@ -301,6 +301,10 @@ def _say_disabled(address: str, port: int) -> None:
         server.server_close()
 
 
+# The latest tasks that Flower remembers; the ledger has all of them.
+FLOWER_TASKS = 10_000
+
+
 def _run_flower(settings: Any, address: str, port: int) -> None:
     import atexit
     import signal
@@ -322,7 +326,11 @@ def _run_flower(settings: Any, address: str, port: int) -> None:
     options.db = str(settings.state_dir / "flower.db")
     options.persistent = True
     # Also while it runs, so that a kill loses a minute and not everything.
-    options.state_save_interval = 60_000
+    if "FLOWER_STATE_SAVE_INTERVAL" not in os.environ:
+        options.state_save_interval = 60_000
+    # A task takes some 4 KB, and saving all of them stops the page meanwhile.
+    if "FLOWER_MAX_TASKS" not in os.environ:
+        options.max_tasks = FLOWER_TASKS
     extract_settings()
 
     served = Flower(capp=current_app(), options=options, **web_settings)

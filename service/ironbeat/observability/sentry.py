@@ -206,7 +206,7 @@ class CheckIns:
 
     def begun(self, task: Any = None, task_id: str | None = None, **_: Any) -> None:
         """Signal ``task_prerun``."""
-        schedule = _schedule_of(task)
+        schedule = schedule_of(task)
         if schedule is None or task_id is None:
             return
         self._began[task_id] = time.monotonic()
@@ -217,7 +217,7 @@ class CheckIns:
         self, task: Any = None, task_id: str | None = None, state: str | None = None, **_: Any
     ) -> None:
         """Signal ``task_postrun``; a run that will be retried is still in progress."""
-        schedule = _schedule_of(task)
+        schedule = schedule_of(task)
         if schedule is None or task_id is None:
             return
         began = self._began.pop(task_id, None)
@@ -298,7 +298,8 @@ class CheckIns:
         return definition
 
 
-def _schedule_of(task: Any) -> str | None:
+def schedule_of(task: Any) -> str | None:
+    """The name of the schedule whose run a task executes; ``None`` where somebody asked for it."""
     request = task.request
     header = vars(request).get("ironbeat") or (request.headers or {}).get("ironbeat")
     schedule = header.get("schedule") if isinstance(header, Mapping) else None

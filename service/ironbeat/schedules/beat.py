@@ -21,6 +21,7 @@ import celery.beat
 import psycopg
 
 from ironbeat import database
+from ironbeat.observability.heartbeat import Heartbeat
 from ironbeat.runs import pruning
 from ironbeat.runs.blackbox import BlackBox
 from ironbeat.runs.leases import Lease
@@ -40,6 +41,10 @@ SWEEP_SECONDS = 1.0
 PUBLISH_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 3600.0
 OUTAGE_PAUSE_SECONDS = 0.5
+# All is well for the outside monitor while beat has ticked within so long, and while nothing has
+# been due for longer.
+STILL_SECONDS = 30.0
+OVERDUE_SECONDS = 60.0
 
 
 class Beat:
@@ -70,10 +75,18 @@ class Beat:
             "beat",
             f"beat@{socket.gethostname()}",
             info=self._info,
-            each=self._learn_share,
+            each=self._look_around,
             url=self._url,
             lease_seconds=platform.settings.lease_seconds,
             renew_seconds=platform.settings.lease_renew_seconds,
+        )
+        self._around = "the lease has not been held yet"
+        self._looked_at = time.monotonic()
+        url = platform.settings.heartbeat_url
+        self.heartbeat = (
+            Heartbeat(url.get_secret_value(), platform.settings.heartbeat_seconds, self._trouble)
+            if url is not None
+            else None
         )
         self._box = BlackBox(platform.settings.boxes, self.lease.id, "beat", self.lease.holder.name)
 
@@ -197,8 +210,21 @@ class Beat:
             self._connection.close()
             self._connection = None
 
-    def _learn_share(self, connection: psycopg.Connection[Any]) -> None:
+    def _look_around(self, connection: psycopg.Connection[Any]) -> None:
+        """At each renewal: the other beats, and what the outside monitor is told."""
         self._share = planner.place_among_beats(connection, self.lease.id)
+        if self.heartbeat is not None:
+            self._around = planner.trouble(connection, OVERDUE_SECONDS)
+            self._looked_at = time.monotonic()
+
+    def _trouble(self) -> str:
+        """What is wrong, as far as this beat knows; it asks nobody."""
+        if time.monotonic() - self._looked_at > STILL_SECONDS:
+            return "PostgreSQL does not answer beat"
+        if self._ticked_at is None:
+            return "beat has not ticked yet"
+        still = (datetime.now(UTC) - self._ticked_at).total_seconds()
+        return f"beat has not ticked for {still:.0f} s" if still > STILL_SECONDS else self._around
 
     def _info(self) -> dict[str, Any]:
         return {
@@ -208,11 +234,14 @@ class Beat:
                 "lateness_ms": round(self._lateness_ms, 1),
                 "place": self._share[0],
                 "beats": self._share[1],
+                "heartbeat_at": self.heartbeat.taken_at.isoformat() if self.heartbeat else None,
             }
         }
 
     def close(self) -> None:
         """Give the lease back and close the connection."""
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
         self._box.close()
         self.lease.stop()
         self._disconnect()
@@ -251,6 +280,8 @@ class Scheduler(celery.beat.Scheduler):
         if self._beat is None:
             self._beat = Beat(self.app, stopping=self._closed.is_set)
             self._beat.lease.start()
+            if self._beat.heartbeat is not None:
+                self._beat.heartbeat.start()
         self._beat.tick()
         return 0.0
 

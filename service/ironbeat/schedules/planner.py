@@ -260,6 +260,18 @@ def place_among_beats(connection: Connection, lease: str) -> tuple[int, int]:
     return (ids.index(lease), len(ids)) if lease in ids else (0, 1)
 
 
+def trouble(connection: Connection, overdue_seconds: float) -> str:
+    """What keeps due work from being done, in words; the empty text where nothing does."""
+    row = connection.execute(SQL["around"]).fetchone()
+    assert row is not None
+    workers, overdue = row
+    if not workers:
+        return "no active workers"
+    if overdue is not None and overdue > overdue_seconds:
+        return f"a schedule has been due for {overdue:.0f} s"
+    return ""
+
+
 def fire_now(connection: Connection, name: str, route: Route) -> list[tuple[str, Message]]:
     """Run a schedule's task now, whatever its policies; its next fires stay as they are.
 

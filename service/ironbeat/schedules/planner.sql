@@ -114,6 +114,12 @@ FROM ironbeat.schedules WHERE enabled AND next_fire_at < 'infinity'
 -- beats: who else plans; a beat's place among them is a courtesy, never a lock
 SELECT id FROM ironbeat.leases WHERE kind = 'beat' AND expires_at > clock_timestamp() ORDER BY id
 
+-- around: who could execute something, and how long the oldest due schedule has waited
+SELECT (SELECT count(*) FROM ironbeat.leases
+        WHERE kind = 'worker' AND expires_at > clock_timestamp()) AS workers,
+    (SELECT greatest(0, extract(epoch FROM clock_timestamp() - min(next_fire_at)))::float8
+     FROM ironbeat.schedules WHERE enabled AND next_fire_at < statement_timestamp()) AS overdue
+
 -- by_name: a schedule to fire by hand
 SELECT id, name, workload, task, kind, expression, timezone, args, kwargs, headers, queue, priority,
     ends_at, jitter_seconds, expires_seconds, catch_up, catch_up_max, catch_up_window_seconds, overlap,

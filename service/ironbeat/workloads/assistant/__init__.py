@@ -16,6 +16,7 @@ workload = Workload(
     task_routes={
         "process_message_async": "assistant",
         "resume_conversation": "assistant",
+        "send_alert": "assistant",
         "execute_tool_async": "assistant_tools",
     },
     migrations="ironbeat.workloads.assistant.migrations",

@@ -1,6 +1,7 @@
 """The webhooks' routes, and what an operator asks of the assistant.
 
-A webhook guards itself: its channel's signature is the proof. All else wants the API's token.
+A webhook guards itself: its channel's signature is the proof; alerts have a token of their own. All
+else wants the API's token.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from fastapi import Request as HttpRequest
 from starlette.concurrency import run_in_threadpool
 
 from ironbeat import OWN_GUARD, SealingError, connection
-from ironbeat.workloads.assistant import reception
+from ironbeat.workloads.assistant import alerts, reception
 from ironbeat.workloads.assistant.channels.contract import Reply
 from ironbeat.workloads.assistant.incoming import Refusal, Request
 from ironbeat.workloads.assistant.store import fetch_all
@@ -39,6 +40,26 @@ async def webhook(channel: ChannelName, app_id: AppId, request: HttpRequest) -> 
     body = await _body(request)
     asked = Request(dict(request.query_params), dict(request.headers), body, time.time())
     return await _answered(lambda: reception.receive(channel, app_id, asked))
+
+
+@router.post("/alerts/{channel}/{app_id}", tags=[OWN_GUARD])
+async def alerts_for_a_chat(
+    channel: ChannelName,
+    app_id: AppId,
+    request: HttpRequest,
+    to: Annotated[str | None, Query(min_length=1, max_length=128, description="Whom to tell.")] = (
+        None
+    ),
+) -> dict[str, str]:
+    """Tell a chat of alerts, as Alertmanager posts them; guarded by the token for alerts."""
+    try:
+        alerts.authorise(request.headers.get("authorization"))
+        body = await _body(request)
+        return {"alerts": await run_in_threadpool(alerts.take, channel, app_id, to, body)}
+    except Refusal as refusal:
+        raise HTTPException(refusal.status, refusal.detail) from None
+    except SealingError as error:
+        raise HTTPException(503, str(error)) from None
 
 
 @router.get("/tools")

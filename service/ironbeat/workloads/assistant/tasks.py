@@ -229,6 +229,31 @@ class _Chat:
         TaskManager().submit("resume_conversation", [channel["conversation_id"]])
 
 
+class AlertNotDelivered(Exception):
+    """A chat could not be told of an alert; the message says why."""
+
+
+@shared_task(name="send_alert", bind=True, max_retries=20)
+def send_alert(
+    self: Any, channel: str, app_id: str, reply_to: dict[str, Any], text: str
+) -> dict[str, Any]:
+    """Tell a chat of an alert that the API could not deliver; tried again as the channel asks.
+
+    Raises :class:`LookupError` for an app that is not there and :class:`AlertNotDelivered` when the
+    channel refuses for good.
+    """
+    account = accounts.find(channel, app_id)
+    if account is None:
+        raise LookupError(f"there is no enabled app {app_id!r} of {channel}")
+    number = self.request.retries + 1
+    outcome = delivery.send(account, reply_to, delivery.Attempt(text, number))
+    if outcome.state == "pending":
+        raise self.retry(exc=AlertNotDelivered(outcome.error), countdown=outcome.wait)
+    if outcome.state != "confirmed":
+        raise AlertNotDelivered(outcome.error)
+    return {"state": outcome.state, "attempts": number}
+
+
 # -- schedules -------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ workload = Workload(
     queues=(Queue("counting"),),
     task_routes={
         f"counting.{task}": "counting"
-        for task in ("tick", "chime", "work", "segfault", "outgrown", "greedy", "hang")
+        for task in ("tick", "chime", "work", "segfault", "outgrown", "greedy", "fill", "hang")
     },
     schedules=(
         *(

@@ -76,6 +76,17 @@ def greedy() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+@shared_task(name="counting.fill")
+def fill(megabytes: int, seconds: float) -> None:
+    """Needs much memory for a while."""
+    note("begin")
+    held = bytearray(megabytes * 1024 * 1024)
+    # Zeroed pages are only promised; written ones are there.
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(seconds)
+    note("end")
+
+
 @shared_task(name="counting.hang", time_limit=3, soft_time_limit=2)
 def hang() -> None:
     """Holds the interpreter's lock in C code: no thread of its process can run any more."""
