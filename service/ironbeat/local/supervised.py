@@ -121,7 +121,10 @@ class Supervisor:
         self._call("stopProcessGroup", group, True)
 
     def kill(self, group: str) -> None:
-        """End every process of ``group`` in the middle of what it does."""
+        """End every process of ``group`` in the middle of what it does, for good."""
+        with contextlib.suppress(xmlrpc.client.Fault):
+            # Told first, supervisord does not start them again.
+            self._call("stopProcessGroup", group, False)
         with contextlib.suppress(xmlrpc.client.Fault):
             self._call("signalProcessGroup", group, "KILL")
 

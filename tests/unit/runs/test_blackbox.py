@@ -135,3 +135,20 @@ def test_where_it_cannot_be_written_nothing_breaks(tmp_path: Path) -> None:
     box.say("x")
     box.pulse()
     box.close()
+
+
+def test_what_a_stopped_process_left_is_kept_until_it_is_dead(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", DOOMED, str(tmp_path), "wait"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)
+    try:
+        blackbox.bury(tmp_path, LEASE)
+        assert only(tmp_path).pid == process.pid
+    finally:
+        process.kill()
+        process.wait()
+    blackbox.bury(tmp_path, LEASE)
+    assert list(blackbox.read(tmp_path)) == []
