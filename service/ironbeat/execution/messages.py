@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 import orjson
+from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request as StockRequest
 from kombu.transport import virtual
 from kombu.utils.json import loads as kombu_loads
@@ -58,7 +59,12 @@ class Request(StockRequest):
     """A request whose body is decoded already, where its task runs in this very process."""
 
     def __init__(self, message: Any, **options: Any) -> None:
-        super().__init__(message, **options)
-        if consumption.inline and message.content_type == JSON:
+        try:
+            super().__init__(message, **options)
+        except (TypeError, ValueError) as error:
+            # Celery lets it end the worker, and the message comes back to end the next one.
+            raise InvalidTaskError(f"not the body of a task's message: {error}") from error
+        # A body of the old protocol has been put into the form of the new one.
+        if consumption.inline and message.content_type == JSON and not options.get("decoded"):
             self._body = message.payload
             self._content_type = self._content_encoding = None

@@ -10,6 +10,7 @@ ends in the same tracer and leaves the same traces in the worker's state.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +20,14 @@ from typing import Any
 from celery import signals
 from celery.app.task import Context
 from celery.app.task import Task as StockTask
-from celery.utils.log import get_logger
 from celery.worker import state
 
 from ironbeat.execution.events import TOGETHER, unheard
 from ironbeat.execution.limits import TimeLimits
 from ironbeat.execution.messages import JSON, REQUEST, Request
 
-logger = get_logger(__name__)
-
+#: The logger, and the module, of the way that all other messages go.
+CELERYS_WAY = "celery.worker.strategy"
 # What makes a message wait, or be thrown away, is Celery's to look at.
 _NOT_PLAIN = ("eta", "expires", "stamped_headers")
 # What a task finds on its request, and not in the request's headers.
@@ -131,6 +131,9 @@ class ShortWay:
     def _learn(self, task: Any) -> Way | None:
         if task.Strategy != StockTask.Strategy or task.Request != REQUEST:
             return None
+        if logging.getLogger(CELERYS_WAY).isEnabledFor(logging.INFO):
+            # It says of each message that it was received.
+            return None
         limits = TimeLimits(task.soft_time_limit, task.time_limit)
         return Way(task, TimeLimits.of(limits, self._consumer.pool.limits), _trace)
 
@@ -143,6 +146,9 @@ class ShortWay:
             return False
         eventer = consumer.event_dispatcher
         if eventer is None or not eventer.enabled:
+            return True
+        if eventer.groups and "task" not in eventer.groups:
+            # Without `-E` only the worker's own events are sent.
             return True
         producer = eventer.producer
         return producer is not None and unheard(producer.channel, TOGETHER)
