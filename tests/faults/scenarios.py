@@ -6,11 +6,13 @@ after the fault; the accounting is the same for all.
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults import clock, disk, processes, stores, stuck
@@ -126,12 +128,21 @@ def _begin(scenario: Scenario) -> Suite:
     settings = {**scenario.settings, **(clock.wrong_by(ahead) if ahead else {})}
     suite = Suite(directory, disk_mb=scenario.disk_mb, clock=ahead, settings=settings)
     try:
-        suite.up()
+        with _alone():
+            suite.up()
         suite.until_healthy()
     except BaseException:
         _end(suite)
         raise
     return suite
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two suites that come up at once would choose the same ports."""
+    with (Path(tempfile.gettempdir()) / "ironbeat-faults.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _end(suite: Suite) -> None:
