@@ -18,12 +18,17 @@ from tests.faults.scenarios import SCENARIOS, SUBMISSIONS, problems, run_all
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for; 1 if anything did not hold."""
-    asked = _parser().parse_args(arguments)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
     if asked.list:
         for name, scenario in SCENARIOS.items():
             print(f"{name:30} {scenario.component}: {scenario.fault}")
         return 0
-    rows: dict[str, str] = {}
+    if asked.into:
+        try:
+            table.write_into(asked.into, {})
+        except (OSError, table.NoPlace) as error:
+            parser.error(str(error))
     failed = False
     if not asked.json:
         print("\n".join(table.HEAD), flush=True)
@@ -31,12 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(found, Account):
             wrong = problems(found)
             failed |= bool(wrong)
-            rows[name] = table.row(found)
-            print(json.dumps(asdict(found)) if asked.json else rows[name], flush=True)
+            row = table.row(found)
+            print(json.dumps(asdict(found)) if asked.json else row, flush=True)
             for each in wrong:
                 _say(f"{name}: {each}")
             if not wrong and asked.into:
-                table.write_into(asked.into, {name: rows[name]})
+                table.write_into(asked.into, {name: row})
         elif isinstance(found, Skipped):
             _say(f"{name}: skipped, {found}")
         else:
