@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tasks", default="100,500,1000,2000", help="how many tasks (100,500,1000,2000)"
     )
-    parser.add_argument("--work", default=",".join(WORKS), help=f"of {', '.join(WORKS)} (both)")
+    parser.add_argument(
+        "--work", default=",".join(WORKS), help=f"of {', '.join(WORKS)} (both), or none"
+    )
     parser.add_argument(
         "--recovery",
         type=float,
@@ -93,7 +95,7 @@ def run(arguments: argparse.Namespace, peers: Sequence[str]) -> int:
 
 
 def _chosen(arguments: argparse.Namespace) -> tuple[list[str], list[int]]:
-    works = [each.strip() for each in arguments.work.split(",")]
+    works = [each.strip() for each in arguments.work.split(",") if each.strip() != "none"]
     if unknown := [each for each in works if each not in WORKS]:
         raise Trouble(f"there is no work {unknown[0]!r}; there are: {', '.join(WORKS)}")
     try:

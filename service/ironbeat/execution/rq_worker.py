@@ -24,6 +24,7 @@ import psycopg
 import redis
 from celery import signals, states
 from celery.app.trace import setup_worker_optimizations, trace_task
+from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps as kombu_dumps
 from rq import Worker as RQWorker
 from rq.serializers import JSONSerializer
@@ -32,10 +33,12 @@ from sqlalchemy.exc import SQLAlchemyError
 import ironbeat
 from ironbeat import database
 from ironbeat.execution import rq_carrier, runtime
+from ironbeat.execution.custody import BROKER_ERRORS
 from ironbeat.execution.interruption import Cancelled
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.leases import Holder, Lease
 from ironbeat.runs.model import LedgerUnavailable
+from ironbeat.runs.outbox import Outbox
 from ironbeat.runs.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,9 @@ INSIST_SECONDS = 10.0
 STRAY_SECONDS = 60.0
 STRAYS_EVERY_SECONDS = 30.0
 STRAYS_AT_ONCE = 1000
+# What was taken over is due after a second.
+INHERITED_SECONDS = 1.1
+INHERITED_LOOKS = 3
 _PR_SET_PDEATHSIG = 1
 
 _app: Any = None
@@ -199,6 +205,19 @@ class Worker(RQWorker):
         if poisonous:
             reason = f"its worker died {limit} times while running it"
             self._ledger.end(poisonous, "dead", reason, error=reason)
+        # Not in the lease's own thread: a broker that hangs must not keep it from renewing.
+        threading.Thread(target=self._publish_inherited, name="inheritance", daemon=True).start()
+
+    def _publish_inherited(self) -> None:
+        """Publish what was taken over as soon as it is due; a beat may be far, or away."""
+        outbox = Outbox(self._ledger, self._platform.publish)
+        for _ in range(INHERITED_LOOKS):
+            time.sleep(INHERITED_SECONDS)
+            try:
+                outbox.sweep()
+            except (LedgerUnavailable, OperationalError, *BROKER_ERRORS) as error:
+                logger.warning("what was taken over is published by a beat: %s", error)
+                return
 
     def _look_for_strays(self, connection: psycopg.Connection[Any]) -> None:
         """Publish again what RQ was given and no longer has.
