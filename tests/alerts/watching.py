@@ -107,6 +107,8 @@ def watching(
                     f"--config.file={directory / 'prometheus.yml'}",
                     f"--storage.tsdb.path={directory / 'tsdb'}",
                     f"--web.listen-address=127.0.0.1:{prometheus}",
+                    # What fired before Alertmanager was found is told again after a minute else.
+                    "--rules.alert.resend-delay=5s",
                 ],
             ),
         ):

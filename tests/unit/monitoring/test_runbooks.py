@@ -56,7 +56,7 @@ def test_a_page_says_where_to_look_what_to_do_and_when_it_ends(page):
 
 
 PROGRAMS = {
-    *("ironbeat", "sudo", "systemctl", "supervisorctl", "journalctl", "curl", "df", "redis-cli"),
+    *("ironbeat", "sudo", "systemctl", "supervisorctl", "journalctl", "ss", "df", "redis-cli"),
     *("amtool", "promtool", "openssl", "ansible-playbook"),
 }
 
