@@ -18,6 +18,11 @@ from tests.monitoring import RULES, program, seconds
 from tests.processes import Program, wait_for
 from tests.receiver import Receiver, receiver
 
+# As long as `/metrics` may take while a server hangs, and more.
+SCRAPE_SECONDS = 4.0
+# What looks back needs some figures to look at.
+LEAST_LOOK_SECONDS = 15.0
+
 _RANGE = re.compile(r"\[([0-9smhd]+)\]")
 
 
@@ -31,7 +36,9 @@ def scaled(text: str, factor: float) -> str:
         for rule in group["rules"]:
             if "for" in rule:
                 rule["for"] = _short(rule["for"], factor)
-            rule["expr"] = _RANGE.sub(lambda m: f"[{_short(m[1], factor, 6.0)}]", rule["expr"])
+            rule["expr"] = _RANGE.sub(
+                lambda m: f"[{_short(m[1], factor, LEAST_LOOK_SECONDS)}]", rule["expr"]
+            )
     return yaml.safe_dump(rules, allow_unicode=True)
 
 
@@ -82,7 +89,7 @@ class Watching:
 
 @contextmanager
 def watching(
-    directory: Path, targets: dict[str, list[str]], *, factor: float, scrape: float = 2.0
+    directory: Path, targets: dict[str, list[str]], *, factor: float, scrape: float = SCRAPE_SECONDS
 ) -> Iterator[Watching]:
     """Run both programs on free ports, with the project's rules, until the block ends."""
     with ExitStack() as stack:
