@@ -132,7 +132,8 @@ def read_since(connection: Connection) -> tuple[Mapping[str, datetime], Mapping[
     """Since when limits have been broken, and queues not empty, without a pause; a day at most."""
     broken = connection.execute(SQL["broken_since"]).fetchall()
     waiting = connection.execute(SQL["waiting_since"]).fetchall()
-    return dict(broken), dict(waiting)
+    found = ({name: at for name, at in rows if at is not None} for rows in (broken, waiting))
+    return next(found), next(found)
 
 
 def _grid(period: timedelta, most: int = MOST_POINTS) -> tuple[datetime, float]:

@@ -1,6 +1,6 @@
 -- take_slot: whoever is first in a slot looks for everybody
 INSERT INTO ironbeat.samples (at)
-VALUES (date_bin(make_interval(secs => %(every)s), clock_timestamp(), '2000-01-01 00:00Z'))
+VALUES (date_bin(make_interval(secs => %(every)s), statement_timestamp(), '2000-01-01 00:00Z'))
 ON CONFLICT (at) DO NOTHING RETURNING at
 
 -- add_queues: how long the queues were in a slot, and how old their oldest message
@@ -16,7 +16,7 @@ FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (name text, value float8, ok boole
 ON CONFLICT DO NOTHING
 
 -- forget: what is older than so many seconds
-WITH old AS (SELECT clock_timestamp() - make_interval(secs => %(seconds)s) AS at),
+WITH old AS (SELECT statement_timestamp() - make_interval(secs => %(seconds)s) AS at),
 slots AS (DELETE FROM ironbeat.samples s USING old WHERE s.at < old.at),
 queues AS (DELETE FROM ironbeat.queue_samples s USING old WHERE s.at < old.at)
 DELETE FROM ironbeat.limit_samples s USING old WHERE s.at < old.at
@@ -42,20 +42,26 @@ SELECT name,
 FROM ironbeat.limit_samples WHERE at >= %(since)s
 GROUP BY 1, 2 ORDER BY 1, 2
 
--- broken_since: since when each limit has been broken without a pause, as far as is remembered
-SELECT l.name, min(l.at)
+-- broken_since: since when the limits that the last look found broken have been so without a pause
+SELECT l.name, (
+    SELECT b.at FROM ironbeat.limit_samples b
+    WHERE b.name = l.name AND b.ok IS FALSE AND b.at > coalesce(
+        (SELECT w.at FROM ironbeat.limit_samples w
+         WHERE w.name = l.name AND w.ok IS NOT FALSE
+             AND w.at >= statement_timestamp() - interval '1 day'
+         ORDER BY w.at DESC LIMIT 1), statement_timestamp() - interval '1 day')
+    ORDER BY b.at LIMIT 1)
 FROM ironbeat.limit_samples l
-JOIN (SELECT name, max(at) FILTER (WHERE ok IS NOT FALSE) AS well FROM ironbeat.limit_samples
-      WHERE at >= clock_timestamp() - interval '1 day' GROUP BY name) AS was USING (name)
-WHERE l.at >= clock_timestamp() - interval '1 day' AND l.ok IS FALSE
-    AND (was.well IS NULL OR l.at > was.well)
-GROUP BY l.name
+WHERE l.at = (SELECT max(at) FROM ironbeat.limit_samples) AND l.ok IS FALSE
 
--- waiting_since: since when each queue has not been empty, as far as is remembered
-SELECT q.queue, min(q.at)
+-- waiting_since: since when the queues that the last look found waiting have not been empty
+SELECT q.queue, (
+    SELECT b.at FROM ironbeat.queue_samples b
+    WHERE b.queue = q.queue AND b.length > 0 AND b.at > coalesce(
+        (SELECT w.at FROM ironbeat.queue_samples w
+         WHERE w.queue = q.queue AND w.length = 0
+             AND w.at >= statement_timestamp() - interval '1 day'
+         ORDER BY w.at DESC LIMIT 1), statement_timestamp() - interval '1 day')
+    ORDER BY b.at LIMIT 1)
 FROM ironbeat.queue_samples q
-JOIN (SELECT queue, max(at) FILTER (WHERE length = 0) AS empty FROM ironbeat.queue_samples
-      WHERE at >= clock_timestamp() - interval '1 day' GROUP BY queue) AS was USING (queue)
-WHERE q.at >= clock_timestamp() - interval '1 day' AND q.length > 0
-    AND (was.empty IS NULL OR q.at > was.empty)
-GROUP BY q.queue
+WHERE q.at = (SELECT max(at) FROM ironbeat.queue_samples) AND q.length > 0

@@ -24,14 +24,14 @@ WITH sample AS MATERIALIZED (
                greatest(0, extract(epoch FROM started_at - greatest(created_at, eta)))::float8
            END AS wait
     FROM ironbeat.run_history
-    WHERE ended_at > clock_timestamp() - make_interval(secs => %(window)s)
+    WHERE ended_at > statement_timestamp() - make_interval(secs => %(window)s)
     ORDER BY ended_at DESC LIMIT %(sample)s
 ), states AS (
     SELECT jsonb_object_agg(state, n) AS by_state FROM (
         SELECT state, count(*) AS n FROM sample GROUP BY state) AS counted
 )
 SELECT count(*) AS ended, states.by_state,
-       extract(epoch FROM clock_timestamp() - min(ended_at))::float8 AS span,
+       extract(epoch FROM statement_timestamp() - min(ended_at))::float8 AS span,
        count(*) FILTER (WHERE retries > 0) AS retried,
        count(run) FILTER (WHERE state = 'succeeded') AS run_count,
        avg(run) FILTER (WHERE state = 'succeeded') AS run_mean,
@@ -52,7 +52,7 @@ ORDER BY ended_at DESC LIMIT %(limit)s
 
 _RUNNING = """
 SELECT id, task, workload, queue, schedule_name AS schedule, worker, attempt, started_at, progress,
-       greatest(0, extract(epoch FROM clock_timestamp() - started_at))::float8 AS seconds,
+       greatest(0, extract(epoch FROM statement_timestamp() - started_at))::float8 AS seconds,
        cancel_requested_at IS NOT NULL AS cancelling
 FROM ironbeat.runs
 WHERE lease_id IS NOT NULL AND state = 'running'

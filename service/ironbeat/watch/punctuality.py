@@ -20,8 +20,8 @@ _SCHEDULES = """
 SELECT s.id, s.name, s.workload, s.task, s.kind, s.expression, s.timezone, s.queue, s.enabled,
        s.catch_up, s.overlap, s.declared IS NULL AS by_hand, s.edited_at,
        CASE WHEN s.enabled AND s.next_fire_at < 'infinity' THEN s.next_fire_at END AS next_at,
-       CASE WHEN s.enabled AND s.next_fire_at < clock_timestamp() THEN
-           extract(epoch FROM clock_timestamp() - s.next_fire_at)::float8 ELSE 0 END
+       CASE WHEN s.enabled AND s.next_fire_at < statement_timestamp() THEN
+           extract(epoch FROM statement_timestamp() - s.next_fire_at)::float8 ELSE 0 END
            AS overdue_seconds,
        s.last_fired_at,
        coalesce(live.id, last.id) AS last_run_id,
@@ -47,16 +47,17 @@ ORDER BY s.name
 """
 
 _DUE = """
-SELECT count(*) AS overdue, count(*) FILTER (
-           WHERE next_fire_at < clock_timestamp() - make_interval(secs => %(missed)s)) AS missed,
-       extract(epoch FROM clock_timestamp() - min(next_fire_at))::float8 AS longest
-FROM ironbeat.schedules WHERE enabled AND next_fire_at < clock_timestamp()
+SELECT count(*) AS overdue,
+       count(*) FILTER (WHERE next_fire_at
+           < statement_timestamp() - make_interval(secs => %(missed)s)) AS missed,
+       extract(epoch FROM statement_timestamp() - min(next_fire_at))::float8 AS longest
+FROM ironbeat.schedules WHERE enabled AND next_fire_at < statement_timestamp()
 """
 
 _WORST = """
-SELECT name, extract(epoch FROM clock_timestamp() - next_fire_at)::float8 AS overdue
+SELECT name, extract(epoch FROM statement_timestamp() - next_fire_at)::float8 AS overdue
 FROM ironbeat.schedules
-WHERE enabled AND next_fire_at < clock_timestamp() - make_interval(secs => %(missed)s)
+WHERE enabled AND next_fire_at < statement_timestamp() - make_interval(secs => %(missed)s)
 ORDER BY next_fire_at LIMIT 10
 """
 
@@ -70,7 +71,7 @@ _LATENESS = """
 WITH fired AS MATERIALIZED (
     SELECT schedule_id, extract(epoch FROM fired_at - scheduled_for) AS late
     FROM ironbeat.fires
-    WHERE fired_at > clock_timestamp() - make_interval(secs => %(window)s)
+    WHERE fired_at > statement_timestamp() - make_interval(secs => %(window)s)
     LIMIT %(sample)s
 ), sample AS (
     -- One look-up for each, so that the many schedules that did not fire are left alone.

@@ -28,13 +28,13 @@ FLOW_MINUTES = 15
 # Live runs and the ended ones of the last minutes; both indexes are bounded by time.
 _FLOW = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM ironbeat.runs
-            WHERE queue = %(queue)s AND created_at > clock_timestamp() - %(period)s::interval
+            WHERE queue = %(queue)s AND created_at > statement_timestamp() - %(period)s::interval
             LIMIT 100000) AS live)
      + (SELECT count(*) FROM (SELECT 1 FROM ironbeat.run_history
-            WHERE queue = %(queue)s AND created_at > clock_timestamp() - %(period)s::interval
+            WHERE queue = %(queue)s AND created_at > statement_timestamp() - %(period)s::interval
             LIMIT 100000) AS ended) AS came,
        (SELECT count(*) FROM (SELECT 1 FROM ironbeat.run_history
-            WHERE queue = %(queue)s AND ended_at > clock_timestamp() - %(period)s::interval
+            WHERE queue = %(queue)s AND ended_at > statement_timestamp() - %(period)s::interval
               AND state NOT IN ('skipped', 'cancelled') LIMIT 100000) AS done) AS went
 """
 

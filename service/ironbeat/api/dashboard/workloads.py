@@ -31,7 +31,7 @@ SELECT starts_with(queue, %(prefix)s) AS by_rq, count(*) AS ended,
        count(*) FILTER (WHERE state IN ('failed', 'dead')) AS failed,
        avg(extract(epoch FROM ended_at - started_at))::float8 AS mean
 FROM (SELECT queue, state, started_at, ended_at FROM ironbeat.run_history
-      WHERE ended_at > clock_timestamp() - interval '1 hour' AND workload = %(workload)s
+      WHERE ended_at > statement_timestamp() - interval '1 hour' AND workload = %(workload)s
       LIMIT 50000) AS latest
 GROUP BY 1
 """
