@@ -27,7 +27,7 @@ from benchmarks.body import Note
 from benchmarks.programs import Program, Trouble, Usage, running, wait_until
 from benchmarks.report import Figures
 from benchmarks.servers import Servers, servers
-from benchmarks.sides import WORKS, side
+from benchmarks.sides import NAMES, WORKS, side
 from benchmarks.systems import Place, System
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep the figures in this JSON file; what it has is not measured again",
     )
+    parser.add_argument(
+        "--only",
+        default=",".join(NAMES),
+        metavar="LIST",
+        help="measure only these, and show what --keep has of the others",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw them as a PNG")
 
 
@@ -69,20 +75,21 @@ def run(arguments: argparse.Namespace, peers: Sequence[str]) -> int:
     """Measure and print; returns 1 when a task was lost or ran twice."""
     names = ["ironbeat-rq", "ironbeat-celery", *peers]
     works, counts = _chosen(arguments)
+    only = [name for name in names if name in arguments.only.split(",")]
     kept = _read(arguments.keep)
     with servers(("documents",)) as found:
         texts = found.folder / "texts.json"
         if METADATA in works:
             texts.write_text(json.dumps(_texts()))
         for work in works:
-            for name in names:
+            for name in only:
                 missing = [n for n in counts if f"{name} {work} {n}" not in kept]
                 if missing:
                     report.say(f"{name}: {work}, {', '.join(map(str, missing))} tasks")
                     for count, figures in _measured(found, side(name, work, texts), missing):
                         kept[f"{name} {work} {count}"] = figures
                         _write(arguments.keep, kept)
-        for name in names if arguments.recovery else ():
+        for name in only if arguments.recovery else ():
             if f"{name} recovery" not in kept:
                 report.say(f"{name}: kill -9 of a worker")
                 system = side(name, NOTHING, texts)

@@ -130,6 +130,8 @@ def _bars(kept: Kept, names: Sequence[str], work: str, counts: Sequence[int]) ->
         lines.append(f"  {count:,} tasks")
         for name in columns:
             value = found[name, count]
+            if not value:
+                continue
             bar = "█" * max(1, round(value / most * BAR_CHARACTERS))
             lines.append(f"    {name:<{width}} {bar} {_number(value, 1)}")
     return lines
