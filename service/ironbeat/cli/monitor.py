@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+
+class Sort(StrEnum):
+    """The order of the queues on the screen."""
+
+    NAME = "name"
+    LENGTH = "length"
+    AGE = "age"
+
+
 NEWEST_RUNS = 12
 SCHEDULES_SHOWN = 15
 
@@ -29,15 +40,22 @@ def monitor(
     count: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many looks; else with Ctrl-C.")
     ] = None,
+    sort: Annotated[
+        Sort, typer.Option(help="Queues by name, the longest first, or the oldest message first.")
+    ] = Sort.NAME,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Only queues, runs and schedules with this in a name, or in a run's id."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Watch queues, workers, runs and schedules as they change; --json: a line for each look."""
     if as_json:
         _print_lines(interval, count)
     elif sys.stdout.isatty():
-        _live_screen(interval, count)
+        _live_screen(interval, count, sort, only)
     else:
-        _print_pages(interval, count or 1)
+        _print_pages(interval, count or 1, sort, only)
 
 
 app.command("monitor-cmd", hidden=True, help="The former name of `monitor`.")(monitor)
@@ -66,21 +84,21 @@ def _print_lines(interval: float, count: int | None) -> None:
         print(json.dumps(plain(line), ensure_ascii=False), flush=True)
 
 
-def _print_pages(interval: float, count: int) -> None:
+def _print_pages(interval: float, count: int, sort: Sort, only: str | None) -> None:
     from ironbeat.cli.output import console
 
     out = console()
     for _ in _ticks(interval, count):
-        out.print(page(*_look()))
+        out.print(page(*chosen(*_look(), sort, only)))
 
 
-def _live_screen(interval: float, count: int | None) -> None:
+def _live_screen(interval: float, count: int | None, sort: Sort, only: str | None) -> None:
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
         for _ in _ticks(interval, count):
-            live.update(page(*_look()), refresh=True)
+            live.update(page(*chosen(*_look(), sort, only)), refresh=True)
 
 
 def _ticks(interval: float, count: int | None) -> Any:
@@ -100,6 +118,27 @@ def _ticks(interval: float, count: int | None) -> Any:
         return
 
 
+def chosen(
+    seen: Status, newest: list[Run], sort: Sort, only: str | None
+) -> tuple[Status, list[Run]]:
+    """What the screen shows of a look: queues in their order, and only what was asked for. Pure."""
+    text = (only or "").lower()
+
+    def wanted(*names: str | None) -> bool:
+        return any(text in name.lower() for name in names if name)
+
+    queues = [queue for queue in seen.queues if not text or wanted(queue.name)]
+    if sort is Sort.LENGTH:
+        queues.sort(key=lambda queue: -(queue.length or 0))
+    elif sort is Sort.AGE:
+        queues.sort(key=lambda queue: -(queue.oldest_age_seconds or 0.0))
+    if text:
+        newest = [run for run in newest if wanted(run.task, run.schedule_name, run.queue, run.id)]
+        schedules = tuple(each for each in seen.schedules if wanted(each.name, each.task))
+        seen = replace(seen, schedules=schedules)
+    return replace(seen, queues=tuple(queues)), newest
+
+
 def page(seen: Status, newest: list[Run]) -> RenderableType:
     """One look: the most urgent first, so that a low screen cuts off the least."""
     from rich.console import Group
@@ -116,7 +155,7 @@ def page(seen: Status, newest: list[Run]) -> RenderableType:
     ]
     if seen.broken:
         parts += ["", views.limits(seen.broken)]
-    parts += ["", views.queues(seen.queues), "", views.workers(seen), ""]
+    parts += ["", views.queue_bars(seen.queues), "", views.workers(seen), ""]
     parts += [views.stores(seen), views.outcomes(seen), ""]
     parts += [runs_table(newest, "Newest runs"), "", views.schedules(seen)]
     return Group(*parts)

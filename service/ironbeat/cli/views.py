@@ -179,6 +179,33 @@ def queues(found: Sequence[QueueStatus]) -> RenderableType:
     return table("Queues", columns, rows)
 
 
+# A bar this long is the longest queue's.
+BAR_WIDTH = 30
+
+
+def queue_bars(found: Sequence[QueueStatus]) -> RenderableType:
+    """The queues as bars, each as long as its share of the longest one."""
+    longest = max((queue.length or 0 for queue in found), default=0)
+    rows = []
+    for queue in found:
+        length = queue.length or 0
+        # What waits at all shows, however long another queue is.
+        cells = max(1, round(BAR_WIDTH * length / longest)) if length else 0
+        tone = "red" if length and not queue.consumers else "yellow" if length >= 10 else "green"
+        rows.append(
+            (
+                queue.name,
+                Text("█" * cells, style=tone),
+                queue.length,
+                duration(queue.oldest_age_seconds) if length else "–",
+                queue.live.get("running", 0),
+                queue.consumers,
+            )
+        )
+    columns = ["!queue", "", ">!waiting", ">!oldest", ">!running", ">!consumers"]
+    return table("Queues", columns, rows)
+
+
 def stores(status: Status) -> RenderableType:
     """PostgreSQL, the broker, and what the ledger still owes."""
     lines = []
