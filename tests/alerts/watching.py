@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tests.monitoring import RULES, program, seconds
+from tests.monitoring import RULES, program, rules, seconds
 from tests.processes import Program, wait_for
 from tests.receiver import Receiver, receiver
 
@@ -22,6 +23,11 @@ from tests.receiver import Receiver, receiver
 SCRAPE_SECONDS = 4.0
 # What looks back needs some figures to look at.
 LEAST_LOOK_SECONDS = 15.0
+
+FACTOR = 0.1
+# How long an alert may take to end after its cause has: what it looks back on, and the way.
+END_SECONDS = 240.0
+STATED = {rule["alert"]: seconds(rule["annotations"]["arrives"]) for rule in rules()}
 
 _RANGE = re.compile(r"\[([0-9smhd]+)\]")
 
@@ -177,3 +183,11 @@ def _alertmanager(url: str) -> str:
             ],
         }
     )
+
+
+def report(lines: list[str]) -> None:
+    """What was measured, for whoever runs this with ``-s`` or keeps the file."""
+    print("\n" + "\n".join(lines))
+    if path := os.environ.get("IRONBEAT_ALERTS_REPORT"):
+        with Path(path).open("a") as output:
+            output.write("\n".join(lines) + "\n")
