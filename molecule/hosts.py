@@ -210,7 +210,7 @@ class Suite:
     def playbook(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a playbook on this scenario's inventory, whatever it ends with."""
         command = ["ansible-playbook", "-i", str(self.scenario / "inventory"), name, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=1200)
+        return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=1700)
 
 
 def wait_until(true: Callable[[], Any], seconds: float, what: str) -> Any:
