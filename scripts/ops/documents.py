@@ -83,9 +83,10 @@ def _start(host: Host) -> list[str]:
     """Start RQ's programs of a host, and wait until they run. Raises :class:`OpsError`."""
     supervisor = _supervisor(host)
     wanted = [each for each in supervisor.processes() if each.group in RQ_PROGRAMS]
-    if not wanted:
+    missing = [each for each in RQ_PROGRAMS if each not in {known.group for known in wanted}]
+    if missing:
         raise OpsError(
-            f"{host.name}: supervisord knows no program of RQ's; nothing was changed",
+            f"{host.name}: supervisord does not know {' and '.join(missing)}; nothing was changed",
             "Run site.yml.",
             REFUSED,
         )

@@ -21,12 +21,13 @@ from scripts.ops.tasks import CHANGE
 @ends
 def canary(
     c: Context,
+    # The first by its letter takes it: -e is the inventory, as everywhere.
+    env: str = "local",
+    limit: str = "",
     ratio: float = 0.2,
     seconds: float = 300.0,
     errors: float = 0.02,
     slower: float = 1.5,
-    env: str = "local",
-    limit: str = "",
     dry_run: bool = False,
     json: bool = False,
 ) -> int:

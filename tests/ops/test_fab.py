@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fabfile import namespace
 from tests.ops.conftest import Site
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,8 @@ def written(path: Path, hosts: dict[str, dict[str, object]], group: str = "worke
         (["logs", "--follow", "--until", "1h"], USAGE, "--until means nothing", "Leave one out"),
         (["schedule.edit", "x", "--set", "y"], USAGE, "is not NAME=VALUE", "--set cron="),
         (["tunnel"], NOT_FOUND, "in the group web", "Leave --limit out"),
+        (["canary", "--ratio", "2"], REFUSED, "no share from 0 to 1", "--ratio 0.2"),
+        (["rollback-rq"], REFUSED, "the group 'rq'", "run site.yml"),
     ],
 )
 def test_misuse_is_told_with_what_to_do(
@@ -48,6 +51,14 @@ def test_misuse_is_told_with_what_to_do(
     done = fab(task, *env, *rest)
     assert done.returncode == status, done.stderr
     assert said in done.stderr and hint in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_task_takes_the_inventory_by_the_same_letter() -> None:
+    short = {
+        name: [each.name for each in namespace[name].get_arguments() if "e" in each.names]
+        for name in namespace.task_names
+    }
+    assert short and short == {name: ["env"] for name in short}
 
 
 def test_an_error_is_json_where_json_is_asked_for(site: Site) -> None:
