@@ -1,10 +1,9 @@
-"""Disks: full, and slow."""
+"""Disks that are full."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,25 +14,12 @@ from tests.faults.scenario import Scenario
 from tests.faults.suite import Suite, wait_until
 
 FULL_SECONDS = 12.0
-SLOW_SECONDS = 15.0
 SPOOL_KB = 8
 
 
 def cannot_mount() -> str | None:
     """Why no file system of its own can be had."""
     return None if os.geteuid() == 0 and shutil.which("mount") else "mounting a tmpfs takes root"
-
-
-def cannot_trace() -> str | None:
-    """Why no system call can be made slow."""
-    if shutil.which("strace") is None and os.geteuid() == 0:
-        with suppress(OSError):
-            subprocess.run(
-                ["apt-get", "install", "--quiet", "--yes", "strace"],
-                capture_output=True,
-                check=False,
-            )
-    return None if shutil.which("strace") else "strace is not installed (Debian: its package)"
 
 
 @contextmanager
@@ -86,28 +72,6 @@ def spool_disk_full(suite: Suite) -> float:
         subprocess.run(["umount", "--lazy", str(spool)], check=True)
 
 
-def slow_disk(suite: Suite) -> float:
-    """Each time a store waits for its disk, it waits a fifth of a second longer."""
-    pids = [str(process.pid) for process in suite.family("postgres", "redis")]
-    tracing = subprocess.Popen(
-        ["strace", "--follow-forks", "--quiet=all", "--output=/dev/null",
-         *(part for pid in pids for part in ("--attach", pid)),
-         "--trace=fsync,fdatasync", "--inject=fsync,fdatasync:delay_enter=200ms"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        began = time.monotonic()
-        slowest = 0.0
-        while time.monotonic() - began < SLOW_SECONDS:
-            now = suite.now()
-            slowest = max(slowest, wait_until(lambda now=now: suite.begun_since(now), 30))  # type: ignore[misc]
-        assert tracing.poll() is None, "strace has ended"
-        return slowest
-    finally:
-        tracing.send_signal(signal.SIGINT)
-        tracing.wait(30)
-
-
 SCENARIOS = {
     "host-disk-full": Scenario(
         "PostgreSQL, Redis, logs", "the file system they are on is full for 12 s", host_disk_full,
@@ -117,9 +81,5 @@ SCENARIOS = {
     "spool-disk-full": Scenario(
         "spool", "its file system is full while PostgreSQL is away for 12 s", spool_disk_full,
         "working after PostgreSQL is back", lasts=30, lacking=cannot_mount,
-    ),
-    "disk-slow": Scenario(
-        "PostgreSQL, Redis", "each fsync takes 0.2 s longer for 15 s", slow_disk,
-        "longest time until the next task began", lasts=20, lacking=cannot_trace,
     ),
 }  # fmt: skip
