@@ -29,7 +29,8 @@ from dotenv import dotenv_values
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv*", "var", "__pycache__", ".*_cache", ".hypothesis", "node_modules", "artifacts"
+    *(".git", ".venv*", ".cache", "var", "__pycache__", ".*_cache", ".hypothesis"),
+    *("node_modules", "artifacts"),
 )
 
 # Making the environment and starting everything once; the rest waits for things that take seconds.

@@ -323,14 +323,15 @@ WHERE id IN (SELECT id FROM ironbeat.runs
 -- reroute: runs that nobody has begun go to another queue; a copy that waits in the first one is
 -- refused once the run has begun or ended. One that was handed over just now and is not marked yet
 -- stays for the moment: the mark, when it comes, would take it out of the outbox again. Who moves it
--- publishes it at once, so the outbox leaves it for a while, and whoever would move it on waits
+-- publishes it at once, so the outbox leaves it for a while, and whoever would move it on waits.
+-- Plain messages stay: whether the ledger has one by now is a matter of moments
 UPDATE ironbeat.runs SET queue = %(to)s,
     state = CASE state WHEN 'published' THEN 'pending' ELSE state END,
     message = jsonb_set(message::jsonb, '{routing_key}', to_jsonb(%(to)s::text))::json,
     publish_at = CASE WHEN state = 'published' OR coalesce(publish_at, '-infinity') <= clock_timestamp()
                       THEN clock_timestamp() + make_interval(secs => %(grace)s)
                       ELSE publish_at END
-WHERE id IN (SELECT id FROM ironbeat.runs WHERE queue = %(queue)s AND message IS NOT NULL
+WHERE id IN (SELECT id FROM ironbeat.runs WHERE queue = %(queue)s AND message IS NOT NULL AND durable
              AND (state = 'published' OR state IN ('pending', 'retrying') AND (
                  coalesce(publish_at, '-infinity') <= clock_timestamp()
                  OR eta > clock_timestamp() + interval '5 seconds'))
@@ -338,5 +339,5 @@ WHERE id IN (SELECT id FROM ironbeat.runs WHERE queue = %(queue)s AND message IS
 RETURNING id, retries, replacements
 
 -- movable_later: runs of a queue that cannot be rerouted yet
-SELECT count(*) FROM ironbeat.runs WHERE queue = %(queue)s AND message IS NOT NULL
+SELECT count(*) FROM ironbeat.runs WHERE queue = %(queue)s AND message IS NOT NULL AND durable
     AND state IN ('pending', 'retrying')

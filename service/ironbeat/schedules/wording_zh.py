@@ -128,9 +128,8 @@ def _days(rule: DayRule, *, within: bool) -> str:
     every_weekday = rule.weekdays.bit_count() == 7
     if (every_monthday or every_weekday) and not rule.both:
         return ""
-    of_month = (
-        "" if every_monthday else ("" if within else "每月") + _after("、".join(_monthdays(rule)))
-    )
+    monthdays = "、".join(_monthdays(rule))
+    of_month = "" if every_monthday else (monthdays if within else "每月" + _after(monthdays))
     of_week = "" if every_weekday else "、".join(_weekdays(rule))
     if of_month and of_week:
         return f"{of_month}且為{of_week}" if rule.both else f"{of_month}或{of_week}"

@@ -20,6 +20,7 @@ from workers import Fleet, wait_for
 
 from ironbeat.embedded import ServerProcess
 from ironbeat.execution import deliveries
+from ironbeat.execution.events import REST_SECONDS
 from ironbeat.execution.leaving import ExitStatus
 
 
@@ -195,7 +196,8 @@ def test_events_come_as_things_happen(crew: Fleet) -> None:
     thread = threading.Thread(target=listen_until_stopped)
     thread.start()
     try:
-        time.sleep(0.5)
+        # A listener misses what happens in its first second.
+        time.sleep(0.5 + REST_SECONDS)
         id = crew.send("nap", "watched", 6).id
 
         def types(of: str | None = None) -> Counter[str]:
