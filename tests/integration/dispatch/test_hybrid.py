@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -142,6 +144,11 @@ def test_the_ratio_moves_under_load_and_nothing_is_lost_or_doubled(
     tmp_path: Path,
 ) -> None:
     """0 → 1 → 0 while 160 chunks are submitted and worked on, then all that waits is moved."""
+
+    def on_celery(found: Iterable[str]) -> bool:
+        runs = [hybrid.status(id) for id in found]
+        return any(r.state == "succeeded" and not (r.queue or "").startswith("rq:") for r in runs)
+
     total, ids = 160, dict[int, str]()
     ratios = {40: 1.0, 80: 0.5, 120: 0.0}
     swept = threading.Event()
@@ -156,6 +163,9 @@ def test_the_ratio_moves_under_load_and_nothing_is_lost_or_doubled(
         sweeper.start()
         for begin in range(0, total, 20):
             if begin in ratios:
+                if not ratios[begin]:
+                    # Otherwise all may be moved before Celery's worker is up.
+                    wait_for(partial(on_celery, list(ids.values())), seconds=60)
                 hybrid.set_ratio(ratios[begin])
                 moved = hybrid.move(QUEUE, "celery" if ratios[begin] else "rq")
                 assert set(moved) <= set(ids.values())
