@@ -67,7 +67,6 @@ class Way:
 
     task: Any
     limits: TimeLimits
-    trace: Callable[..., Any]
 
 
 class ShortWay:
@@ -101,7 +100,7 @@ class ShortWay:
             fields["headers"] = custom
         if body[2]:
             fields.update(body[2])
-        self._consumer.pool.run(request, way.trace, (way.task, request), _limits(way, request))
+        self._consumer.pool.run(request, _trace, (way.task, request), _limits(way, request))
         return None
 
     def _way(self, message: Any) -> Way | None:
@@ -135,7 +134,7 @@ class ShortWay:
             # It says of each message that it was received.
             return None
         limits = TimeLimits(task.soft_time_limit, task.time_limit)
-        return Way(task, TimeLimits.of(limits, self._consumer.pool.limits), _trace)
+        return Way(task, TimeLimits.of(limits, self._consumer.pool.limits))
 
     def _open(self) -> bool:
         """Whether nothing stands in the way of plain messages now."""
