@@ -30,6 +30,7 @@ _PUBLIC = {
     "CommandError": "ironbeat.cli.failures",
     "ExitStatus": "ironbeat.cli.failures",
     "TaskManager": "ironbeat.dispatch",
+    "Submit": "ironbeat.dispatch",
     "QueueFull": "ironbeat.capacity",
     "HybridTaskManager": "ironbeat.dispatch",
     "Call": "ironbeat.dispatch",

@@ -17,6 +17,7 @@ from ironbeat.api.envelope import Envelope
 from ironbeat.api.parts import Parts
 from ironbeat.api.security import Guard
 from ironbeat.api.server import end_with_parent
+from ironbeat.heap import settle
 from ironbeat.observability import logs, sentry
 from ironbeat.observability.metrics import get_metrics
 from ironbeat.settings import Settings, get_settings
@@ -78,7 +79,9 @@ def serve_api() -> FastAPI:
     logs.configure("api", settings=settings, replace=False)
     logging.getLogger("uvicorn.access").addFilter(_worth_a_line)
     sentry.configure("api", settings, integrations=(StarletteIntegration(), FastApiIntegration()))
-    return create_api(settings)
+    app = create_api(settings)
+    app.state.prepared = settle
+    return app
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
@@ -92,7 +95,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.parts.prepare()
+    app.state.parts.prepare(then=getattr(app.state, "prepared", None))
     yield
     database.dispose()
 

@@ -89,10 +89,26 @@ class Parts:
         """Wait until Celery and the task modules are imported, which takes seconds, once."""
         await self.shared("celery", self.celery, IMPORT_SECONDS)
 
-    def prepare(self) -> None:
-        """Import and connect in the background what the first request would have to wait for."""
-        for call in (self.health.check, self.celery):
-            threading.Thread(target=_quietly, args=(call,), daemon=True).start()
+    def prepare(self, then: Callable[[], object] | None = None) -> None:
+        """Import and connect in the background what the first request would have to wait for.
+
+        ``then`` is called when that is done, in one of the background's threads.
+        """
+        calls = (self.health.check, self.celery)
+        left = len(calls)
+        ended = threading.Lock()
+
+        def work(call: Callable[[], Any]) -> None:
+            nonlocal left
+            _quietly(call)
+            with ended:
+                left -= 1
+                last = left == 0
+            if last and then is not None:
+                then()
+
+        for call in calls:
+            threading.Thread(target=work, args=(call,), daemon=True).start()
 
     def manager(self) -> TaskManager:
         """The task manager. Blocks."""

@@ -1,7 +1,7 @@
 """Handing work over: submit, follow, cancel, whatever carries the messages."""
 
 from ironbeat.dispatch.hybrid import Call, HybridTaskManager, Submitted
-from ironbeat.dispatch.manager import TaskManager, TaskRejected
+from ironbeat.dispatch.manager import Submit, TaskManager, TaskRejected
 from ironbeat.dispatch.monitors import CeleryMonitor, RQMonitor
 from ironbeat.dispatch.progress import report_progress
 
@@ -10,6 +10,7 @@ __all__ = [
     "CeleryMonitor",
     "HybridTaskManager",
     "RQMonitor",
+    "Submit",
     "Submitted",
     "TaskManager",
     "TaskRejected",

@@ -169,6 +169,19 @@ class TaskManager:
             self._submit_batch(waiting, ids)
         return ids
 
+    def enlist(
+        self, connection: psycopg.Connection[Any], submissions: Sequence[Submit]
+    ) -> list[NewRun]:
+        """Write the runs of these in the caller's transaction: committed with it, or not at all.
+
+        Hand what is returned to :meth:`publish` once that is committed; whoever dies in between
+        leaves it to the outbox. Raises as :meth:`submit` does, with nothing written.
+        """
+        runs = [self.prepare(asked) for asked in submissions]
+        self._admit(runs)
+        self.ledger.create(runs, connection=connection)
+        return runs
+
     def _submit_batch(self, runs: list[NewRun], ids: list[str]) -> None:
         try:
             self._admit(runs)

@@ -48,6 +48,7 @@ from ironbeat.execution.interruption import Abandoned, Cancelled, Interrupted
 from ironbeat.execution.leaving import ExitStatus, leave
 from ironbeat.execution.ledger_transport import holdings
 from ironbeat.execution.limits import Recycling, TimeLimits
+from ironbeat.heap import settle
 
 logger = get_logger(__name__)
 
@@ -172,6 +173,9 @@ class TaskPool(BasePool):
         signals.worker_shutting_down.connect(self._on_shutting_down)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         signals.worker_process_init.send(sender=self.hostname)
+        # Tests start pools on threads of a process that goes on to load other things.
+        if self._timed:
+            settle()
 
     def on_stop(self) -> None:
         """The worker stops, or leaves with a task still running."""

@@ -10,27 +10,28 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import orjson
+import psycopg
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
-from sqlalchemy.orm import Session
 
-from ironbeat import TaskManager, connection, get_settings, session
+from ironbeat import Submit, TaskManager, connection, get_settings
 from ironbeat.workloads.assistant import accounts, language
 from ironbeat.workloads.assistant.accounts import Account
 from ironbeat.workloads.assistant.channels import CHANNELS
 from ironbeat.workloads.assistant.channels.contract import Reply
 from ironbeat.workloads.assistant.handler import handler
 from ironbeat.workloads.assistant.incoming import Incoming, Refusal, Request, forged
-from ironbeat.workloads.assistant.store import Connection, fetch
+from ironbeat.workloads.assistant.intake import Entry, Intake
+from ironbeat.workloads.assistant.store import Connection, fetch, sql
 from ironbeat.workloads.assistant.turns import Report, Response, Turn
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,21 @@ logger = logging.getLogger(__name__)
 MOST_BYTES = 256 * 1024
 # Requests that are answered at once and at the same time, in a process. More wait.
 AT_ONCE = 64
-# Messages that are stored at the same time, in a process: as many as the pool keeps connections.
-# One more would open a connection and close it afterwards, which takes longer than to wait.
-STORED_AT_ONCE = 5
+# Messages that one transaction stores.
+STORED_TOGETHER = 64
 # How long a request goes on, without its caller, to see its message answered.
 AFTERWARDS_SECONDS = 300.0
 _POLL_SECONDS = 0.05
 
-_storing = threading.BoundedSemaphore(STORED_AT_ONCE)
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that is to be stored; ``submit``: together with the task that answers it."""
+
+    account: Account
+    incoming: Incoming
+    body: bytes
+    submit: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +103,96 @@ def store(
     ``submit``: together with the task that answers it. Raises :class:`Refusal` for a nonce that
     came with another body before.
     """
-    with _storing, session() as opened:
-        raw = cast("Connection", opened.connection().connection.driver_connection)
-        if incoming.nonce is not None:
-            _use_nonce(raw, account, incoming.nonce, body)
-        row = fetch(raw, "receive", **_parameters(account, incoming))
-        if row is None:
-            # Nothing of it remains: not even the conversation's number.
-            opened.rollback()
-            return None
-        stored = Stored(**row)
-        if submit:
-            _submit(account, incoming, stored, opened)
-        return stored
+    return _intake.put(Arrival(account, incoming, body, submit))
+
+
+def _store_together(entries: Sequence[Entry[Arrival, Stored]]) -> None:
+    """Store a batch. What cannot be stored in company is stored, or refused, by itself."""
+    together, alone = _apart(entries)
+    try:
+        _store_all(together)
+    except psycopg.errors.DeadlockDetected:
+        alone = list(entries)
+    except psycopg.OperationalError:
+        # Without a server each would wait for its time-out.
+        raise
+    except Exception:
+        alone = list(entries)
+    for entry in alone:
+        try:
+            _store_all([entry])
+        except Exception as error:
+            entry.error = error
+
+
+def _apart(
+    entries: Sequence[Entry[Arrival, Stored]],
+) -> tuple[list[Entry[Arrival, Stored]], list[Entry[Arrival, Stored]]]:
+    """Those that can be stored together, and those that bring a message of these once more."""
+    first: dict[tuple[int, str], Entry[Arrival, Stored]] = {}
+    for entry in entries:
+        first.setdefault((entry.asked.account.id, entry.asked.incoming.message_id), entry)
+    together = list(first.values())
+    return together, [entry for entry in entries if entry not in together]
+
+
+def _store_all(entries: Sequence[Entry[Arrival, Stored]]) -> None:
+    """Store these in one transaction; those that were stored before are left out of it."""
+    new = list(entries)
+    while new:
+        with connection() as opened:
+            try:
+                runs = _write(opened, new)
+            except _SeenBefore as seen:
+                new = [entry for entry in new if entry not in seen.entries]
+                continue
+        _manager().publish(runs)
+        return
+
+
+class _SeenBefore(Exception):
+    """Some of a batch were stored before: nothing of the batch is, for now.
+
+    Nothing shall remain of a message that came again, not even its number in the conversation.
+    """
+
+    def __init__(self, entries: list[Entry[Arrival, Stored]]) -> None:
+        super().__init__()
+        self.entries = entries
+
+
+def _write(opened: Connection, entries: Sequence[Entry[Arrival, Stored]]) -> Sequence[Any]:
+    """Commit messages, and the runs that answer them, which are returned to be published."""
+    with opened.transaction():
+        for entry in entries:
+            _use_nonce(opened, entry.asked)
+        rows = _receive(opened, [entry.asked for entry in entries])
+        seen = [entry for entry, row in zip(entries, rows, strict=True) if row is None]
+        if seen:
+            raise _SeenBefore(seen)
+        stored = [Stored(**row) for row in rows if row is not None]
+        asked = [
+            _question(entry.asked, each)
+            for entry, each in zip(entries, stored, strict=True)
+            if entry.asked.submit
+        ]
+        runs = _manager().enlist(opened, asked) if asked else []
+    for entry, each in zip(entries, stored, strict=True):
+        entry.given = each
+    return runs
+
+
+def _receive(opened: Connection, arrivals: Sequence[Arrival]) -> list[dict[str, Any] | None]:
+    """Each one's row, in one round trip; ``None`` for one that was stored before."""
+    query = sql("receive")
+    with opened.pipeline():
+        cursors = [
+            opened.cursor(row_factory=dict_row).execute(
+                query, _parameters(each.account, each.incoming)
+            )
+            for each in arrivals
+        ]
+    return [cursor.fetchone() for cursor in cursors]
 
 
 def message_data(account: Account, incoming: Incoming, conversation_id: int) -> dict[str, Any]:
@@ -131,9 +216,12 @@ def _account(channel: str, app_id: str) -> Account:
     return found
 
 
-def _use_nonce(raw: Connection, account: Account, nonce: str, body: bytes) -> None:
-    digest = hashlib.sha256(body).digest()
-    row = fetch(raw, "use_nonce", account_id=account.id, nonce=nonce, digest=digest)
+def _use_nonce(opened: Connection, arrival: Arrival) -> None:
+    nonce = arrival.incoming.nonce
+    if nonce is None:
+        return
+    digest = hashlib.sha256(arrival.body).digest()
+    row = fetch(opened, "use_nonce", account_id=arrival.account.id, nonce=nonce, digest=digest)
     if row is None or not hmac.compare_digest(bytes(row["body_digest"]), digest):
         raise forged("the nonce was used before, with another body")
 
@@ -162,14 +250,18 @@ def _jsonb(value: Mapping[str, Any]) -> Jsonb:
     return Jsonb(dict(value), dumps=orjson.dumps)
 
 
-def _submit(account: Account, incoming: Incoming, stored: Stored, opened: Session) -> None:
-    data = message_data(account, incoming, stored.conversation_id)
-    _manager().submit("process_message_async", [data, stored.user_id], session=opened)
+def _question(arrival: Arrival, stored: Stored) -> Submit:
+    """The task that answers a message."""
+    data = message_data(arrival.account, arrival.incoming, stored.conversation_id)
+    return Submit("process_message_async", [data, stored.user_id])
 
 
 @lru_cache(maxsize=1)
 def _manager() -> TaskManager:
     return TaskManager()
+
+
+_intake: Intake[Arrival, Stored] = Intake(_store_together, STORED_TOGETHER)
 
 
 # -- at once ---------------------------------------------------------------------------------------
