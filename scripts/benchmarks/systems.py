@@ -215,6 +215,7 @@ class Taskiq(System):
         for _, fields in entries:
             pipe.xadd(QUEUE, fields)
         pipe.execute()
+        stage.delete(QUEUE)
 
     def left(self, run: redis.Redis) -> int:
         """Entries not delivered and entries not acknowledged."""
