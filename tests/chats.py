@@ -20,7 +20,8 @@ class Chats:
 
     def run(self, query: str, *values: Any) -> list[Any]:
         """All rows; each of one column as its bare value."""
-        cursor = self._connection.execute(query, values)  # type: ignore[arg-type]
+        # Without values the text is sent as it is, and may hold several statements.
+        cursor = self._connection.execute(query, values or None)  # type: ignore[arg-type]
         if cursor.description is None:
             return []
         return [row[0] if len(row) == 1 else row for row in cursor.fetchall()]

@@ -204,7 +204,7 @@ def test_what_is_past_its_time_is_dropped_from_both(
     classify(day="2026-01-01")
     chats.run(
         "UPDATE analytics.cached_payloads SET expires_at = now() - interval '1 s'"
-        " WHERE name LIKE '%%2026-01-01'"
+        " WHERE name LIKE '%2026-01-01'"
     )
     counts = cleanup_cache()
     assert (counts["dropped"], counts["dropped_from_redis"], counts["kept"]) == (1, 1, 1)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql as compose
 from tests.chats import Chats
 
 from ironbeat.settings import get_settings
-from ironbeat.workloads.analytics import embedder, sample, vectors
+from ironbeat.workloads.analytics import embedder, migrations, sample, vectors
 from ironbeat.workloads.analytics.database import transaction
 from ironbeat.workloads.analytics.tasks import rebuild_chat_vectors
 
@@ -170,7 +171,7 @@ def test_neighbours_are_found_by_the_index_across_languages(chats: Chats) -> Non
     chats.say(*QUESTIONS)
     rebuild()
     index = chats.value(
-        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'analytics' AND indexname LIKE '%%hnsw'"
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'analytics' AND indexname LIKE '%hnsw'"
     )
     assert "halfvec_cosine_ops" in index
     found = vectors.similar("How do I reset my password?", number=3)
@@ -178,19 +179,103 @@ def test_neighbours_are_found_by_the_index_across_languages(chats: Chats) -> Non
     assert found[0]["similarity"] == pytest.approx(1, abs=0.01)
     chinese = vectors.similar("I want to send the goods back", number=20)
     assert any("退" in row["content"] for row in chinese)
+    (model,) = _models()
+    query = vectors.nearest(model, np.full(512, 0.03, dtype=np.float32), "user", 5, 50)
     with transaction() as cursor:
         # So few rows would be sorted faster than looked up.
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SET LOCAL enable_sort = off")
-        (model,) = [
-            row["id"] for row in cursor.execute("SELECT id FROM analytics.embedding_models")
-        ]
-        plan = cursor.execute(
-            "EXPLAIN SELECT message_id FROM analytics.chat_message_embeddings_1024"
-            f" WHERE model_id = {model} ORDER BY embedding <=> %s::halfvec(1024) LIMIT 5",
-            ["[" + ",".join(["0.03"] * 1024) + "]"],
-        ).fetchall()
-    assert "hnsw" in str(plan)
+        plan = cursor.execute(compose.SQL("EXPLAIN {}").format(query)).fetchall()
+    assert "_hnsw" in str(plan)
+
+
+def indexed(chats: Chats) -> dict[int, str]:
+    """The messages whose vectors are in the index, with what they say now."""
+    return dict(
+        chats.run(
+            "SELECT m.id, m.content FROM analytics.chat_message_embeddings_1024 AS e"
+            " JOIN analytics.chat_messages AS m ON m.id = e.message_id WHERE e.indexed"
+        )
+    )
+
+
+def test_of_equal_texts_one_is_in_the_index_whoever_of_them_goes(chats: Chats) -> None:
+    first = chats.say("Where is my parcel?", "where is  my parcel?", "我要退貨，謝謝")
+    rebuild()
+    later = chats.say("Where is my parcel? ")
+    rebuild()
+    assert chats.vectors() == 4
+    assert indexed(chats).keys() == {first[0], first[2]}
+    chats.run("DELETE FROM analytics.chat_messages WHERE id = %s", first[0])
+    assert indexed(chats).keys() == {first[1], first[2]}
+    chats.run(
+        "UPDATE analytics.chat_messages SET content = '怎麼重設密碼？' WHERE id = %s", first[1]
+    )
+    # The vector of what it said before stays until the next run, and nobody is given it.
+    assert indexed(chats).keys() == {first[1], first[2], later[0]}
+    twin = chats.say("怎麼重設密碼？")
+    assert rebuild()["computed"] == 1
+    assert indexed(chats).keys() == {first[1], first[2], later[0]}
+    assert [row["id"] for row in vectors.similar("怎麼重設密碼？", number=1)] == [first[1]]
+    chats.run("DELETE FROM analytics.chat_messages WHERE id = ANY (%s)", [*first, *later])
+    assert indexed(chats).keys() == {twin[0]}
+    rebuild(force_rebuild=True)
+    assert indexed(chats).keys() == {twin[0]}
+
+
+def test_a_forced_rebuild_leaves_one_of_each_text_in_the_index(
+    chats: Chats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chats.say(*(text for _ in range(4) for text in QUESTIONS))
+    rebuild(min_length=1)
+    monkeypatch.setattr(vectors, "BATCH_MESSAGES", 3)
+    rebuild(min_length=1, force_rebuild=True)
+    assert sorted(indexed(chats).values()) == sorted(QUESTIONS)
+
+
+def test_messages_changed_to_one_text_are_not_given_what_the_others_said_before(
+    chats: Chats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = chats.say("怎麼重設密碼？", "Where is my parcel?", "我要退貨，謝謝")
+    rebuild()
+    monkeypatch.setattr(vectors, "BATCH_MESSAGES", 1)
+    chats.run("UPDATE analytics.chat_messages SET content = 'How do I pay by card?'")
+    rebuild()
+    assert (
+        chats.value(
+            "SELECT count(DISTINCT embedding::text) FROM analytics.chat_message_embeddings_1024"
+        )
+        == 1
+    )
+    assert indexed(chats).keys() == {ids[0]}
+    (found,) = vectors.similar("How do I pay by card?")
+    assert found["similarity"] == pytest.approx(1, abs=0.01)
+
+
+def test_a_question_that_everybody_asks_leaves_room_for_others(chats: Chats) -> None:
+    chats.say(*["How do I reset my password?"] * 150)
+    chats.say("I forgot my password, what now?", "Where can I change my password?")
+    rebuild()
+    found = vectors.similar("reset password", number=3)
+    assert len({row["content"] for row in found}) == 3
+
+
+def test_a_database_of_before_gets_its_index_of_one_a_text(chats: Chats) -> None:
+    folder = Path(migrations.__file__).parent
+    chats.say(*(text for _ in range(3) for text in QUESTIONS))
+    rebuild(min_length=1)
+    chats.run((folder / "0002_one_a_text_down.sql").read_text())
+    chats.run(
+        "CREATE INDEX chat_message_embeddings_1024_m1_hnsw"
+        " ON analytics.chat_message_embeddings_1024_m1 USING hnsw (embedding halfvec_cosine_ops)"
+    )
+    chats.run((folder / "0002_one_a_text.sql").read_text())
+    assert sorted(indexed(chats).values()) == sorted(QUESTIONS)
+    rebuild(min_length=1)
+    definition = chats.value(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'analytics' AND indexname LIKE '%hnsw'"
+    )
+    assert "WHERE indexed" in definition
 
 
 class Other(embedder.UniversalEmbedder):

@@ -139,10 +139,12 @@ def test_languages(text: str, part: int) -> None:
 
 
 def test_rows_are_as_postgresql_and_pgvector_write_them() -> None:
-    data = rows.written(3, np.array([258]), np.array([[1.0, -2.0]], dtype=np.float32))
-    assert data.startswith(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0" + struct.pack(">hih", 3, 2, 3))
+    vectors = np.array([[1.0, -2.0]], dtype=np.float32)
+    data = rows.written(3, np.array([258]), np.array([True]), vectors)
+    assert data.startswith(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0" + struct.pack(">hih", 4, 2, 3))
     at = 19 + 2 + 6
-    assert data[at : at + 12] == struct.pack(">iq", 8, 258)
+    assert data[at : at + 17] == struct.pack(">iqi?", 8, 258, 1, True)
+    at += 5
     assert data[at + 12 : at + 20] == struct.pack(">ihh", 4 + 2048, 1024, 0)
     assert data[at + 20 : at + 26] == struct.pack(">eee", 1.0, -2.0, 0.0)
     assert data.endswith(b"\xff\xff")

@@ -51,21 +51,37 @@ ORDER BY m.id
 DELETE FROM analytics.chat_message_embeddings_1024
 WHERE model_id = %(model)s AND message_id = ANY (%(messages)s)
 
--- twins: give messages the vector that an equal text has already
-INSERT INTO analytics.chat_message_embeddings_1024 (model_id, message_id, embedding)
-SELECT %(model)s, c.id, twin.embedding
+-- twins: give messages the vector that an equal text has already; it stays the only one in the index
+INSERT INTO analytics.chat_message_embeddings_1024 (model_id, message_id, embedding, indexed)
+SELECT %(model)s, c.id, twin.embedding, false
 FROM unnest(%(messages)s::bigint[], %(keys)s::uuid[]) AS c (id, key)
 CROSS JOIN LATERAL (
     SELECT e.embedding
     FROM analytics.chat_messages AS m
     JOIN analytics.chat_message_embeddings_1024 AS e ON e.message_id = m.id
     WHERE m.role = %(role)s AND m.content_key = c.key AND e.model_id = %(model)s AND m.id <> c.id
+      AND e.indexed
+      -- What waits to be made anew may be another text's vector.
+      AND NOT EXISTS (SELECT FROM analytics.pending_embeddings AS p
+                      WHERE p.message_id = m.id AND p.model_id = %(model)s)
     LIMIT 1
+    -- It stays until commit, so that the index does not lose the text; one that is about to go, or
+    -- to change, is not waited for.
+    FOR SHARE OF m SKIP LOCKED
 ) AS twin
 RETURNING message_id
 
+-- indexed: which of these texts have a vector in the index
+SELECT DISTINCT m.content_key::text AS key
+FROM analytics.chat_messages AS m
+JOIN analytics.chat_message_embeddings_1024 AS e ON e.message_id = m.id
+WHERE m.role = %(role)s AND m.content_key = ANY (%(keys)s::uuid[]) AND e.model_id = %(model)s
+  AND e.indexed
+  AND NOT EXISTS (SELECT FROM analytics.pending_embeddings AS p
+                  WHERE p.message_id = m.id AND p.model_id = %(model)s)
+
 -- store: vectors, as rows.py writes them
-COPY analytics.chat_message_embeddings_1024 (model_id, message_id, embedding)
+COPY analytics.chat_message_embeddings_1024 (model_id, message_id, indexed, embedding)
 FROM STDIN (FORMAT binary)
 
 -- remaining: how many messages wait for a model; exact, as a run must know whether it is done
@@ -91,17 +107,17 @@ SELECT id FROM analytics.embedding_models
 WHERE state = 'retired'
   AND to_regclass('analytics.chat_message_embeddings_1024_m' || id) IS NOT NULL
 
--- similar: the nearest messages of a role, each text once
+-- similar: the nearest texts of a role; {vector} and {embedding} as the model's index has them
 WITH nearest AS MATERIALIZED (
-    SELECT message_id, embedding <=> %(vector)s::halfvec(1024) AS distance
+    SELECT message_id, {embedding} <=> {vector} AS distance
     FROM analytics.chat_message_embeddings_1024
-    WHERE model_id = %(model)s
-    ORDER BY embedding <=> %(vector)s::halfvec(1024)
-    LIMIT %(reach)s
+    WHERE model_id = {model} AND indexed
+    ORDER BY {embedding} <=> {vector}
+    LIMIT {reach}
 ), texts AS (
     SELECT DISTINCT ON (m.content_key) m.id, m.content, m.role, m.content_key, n.distance
     FROM nearest AS n JOIN analytics.chat_messages AS m ON m.id = n.message_id
-    WHERE m.role = %(role)s
+    WHERE m.role = {role}
     ORDER BY m.content_key, n.distance
 )
 SELECT t.id, t.content, 1 - t.distance AS similarity, g.id AS group_id, g.label
@@ -109,7 +125,7 @@ FROM texts AS t
 LEFT JOIN analytics.question_texts AS q ON q.role = t.role AND q.content_key = t.content_key
 LEFT JOIN analytics.question_groups AS g ON g.id = q.group_id
 ORDER BY t.distance, t.id
-LIMIT %(number)s
+LIMIT {number}
 
 -- clustering: how a role's texts were last grouped from scratch
 SELECT model_id, method, distance, means, texts, made_at FROM analytics.clusterings
@@ -253,14 +269,24 @@ CROSS JOIN LATERAL (
     WHERE role = %(role)s AND content_key = t.content_key ORDER BY id LIMIT 1
 ) AS m
 
--- totals: messages of a role up to a day, and where they belong
-SELECT count(*) AS messages,
-    count(*) FILTER (WHERE t.group_id IS NOT NULL) AS grouped,
-    count(*) FILTER (WHERE t.content_key IS NOT NULL AND t.group_id IS NULL) AS noise,
-    count(*) FILTER (WHERE t.content_key IS NULL) AS not_classified
-FROM analytics.chat_messages AS m
-LEFT JOIN analytics.question_texts AS t ON t.role = m.role AND t.content_key = m.content_key
-WHERE m.role = %(role)s AND m.created_at < ((%(day)s::date + 1)::timestamp AT TIME ZONE %(zone)s)
+-- totals: messages of a role up to a day, and where they belong, as of the last count of the days
+SELECT said.messages, grouped.messages AS grouped, noise.messages AS noise,
+    greatest(0, said.messages - grouped.messages - noise.messages) AS not_classified
+FROM (
+    SELECT count(*) AS messages FROM analytics.chat_messages
+    WHERE role = %(role)s AND created_at < ((%(day)s::date + 1)::timestamp AT TIME ZONE %(zone)s)
+) AS said, (
+    SELECT coalesce(sum(d.messages), 0)::bigint AS messages
+    FROM analytics.question_group_days AS d
+    JOIN analytics.question_groups AS g ON g.id = d.group_id
+    WHERE g.role = %(role)s AND g.mean IS NOT NULL AND d.day <= %(day)s
+) AS grouped, (
+    SELECT count(*) AS messages
+    FROM analytics.question_texts AS t
+    JOIN analytics.chat_messages AS m ON m.role = t.role AND m.content_key = t.content_key
+    WHERE t.role = %(role)s AND t.group_id IS NULL
+      AND m.created_at < ((%(day)s::date + 1)::timestamp AT TIME ZONE %(zone)s)
+) AS noise
 
 -- today: the date in a zone
 SELECT (now() AT TIME ZONE %(zone)s)::date AS day

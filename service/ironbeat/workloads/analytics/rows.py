@@ -24,6 +24,8 @@ _WRITTEN = np.dtype(
         ("model", ">i2"),
         ("message_bytes", ">i4"),
         ("message", ">i8"),
+        ("indexed_bytes", ">i4"),
+        ("indexed", ">i1"),
         ("vector_bytes", ">i4"),
         ("components", ">i2"),
         ("unused", ">i2"),
@@ -43,12 +45,18 @@ _READ = np.dtype(
 )
 
 
-def written(model: int, messages: NDArray[np.int64], vectors: NDArray[np.float32]) -> bytes:
-    """The input of ``COPY … (model_id, message_id, embedding) FROM STDIN (FORMAT binary)``."""
+def written(
+    model: int,
+    messages: NDArray[np.int64],
+    indexed: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+) -> bytes:
+    """The input of ``COPY … (model_id, message_id, indexed, embedding) FROM … (FORMAT binary)``."""
     rows = np.zeros(len(messages), dtype=_WRITTEN)
-    rows["fields"] = 3
+    rows["fields"] = 4
     rows["model_bytes"], rows["model"] = 2, model
     rows["message_bytes"], rows["message"] = 8, messages
+    rows["indexed_bytes"], rows["indexed"] = 1, indexed
     rows["vector_bytes"], rows["components"] = _VECTOR_BYTES, STORED
     rows["vector"][:, : vectors.shape[1]] = vectors
     return _HEADER + rows.tobytes() + _TRAILER
@@ -98,7 +106,5 @@ def _take(
 
 
 def literal(vector: NDArray[np.float32]) -> str:
-    """One vector as ``halfvec`` reads it, filled with zeros."""
-    padded = np.zeros(STORED, dtype=np.float32)
-    padded[: len(vector)] = vector
-    return "[" + ",".join(f"{value:.6g}" for value in padded) + "]"
+    """One vector as ``halfvec`` reads it."""
+    return "[" + ",".join(f"{value:.6g}" for value in vector) + "]"

@@ -2,7 +2,8 @@
 
 A run claims messages in batches. The claim deletes its rows of ``pending_embeddings`` in the
 transaction that stores the vectors, so a run that dies gives everything back and the next one goes
-on; of two runs at once each gets messages the other does not. Equal texts are computed once.
+on; of two runs at once each gets messages the other does not. Equal texts are computed once, and
+one of them is in the index.
 
 Each model has a partition of its own. When the setting names another model, its vectors are made in
 the background while the present one serves; when the new one has all that the present one has, it
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from psycopg import sql as compose
 
 from ironbeat import connection
@@ -62,6 +64,13 @@ class Model:
     def partition(self) -> str:
         """The table that holds its vectors."""
         return f"chat_message_embeddings_1024_m{self.id}"
+
+    @property
+    def indexed(self) -> compose.Composed:
+        """What the index is of: the components that are not always zero, which halves its cost."""
+        return compose.SQL("(subvector(embedding, 1, {dimensions})::halfvec({dimensions}))").format(
+            dimensions=compose.Literal(self.dimensions)
+        )
 
 
 def models(cursor: Cursor) -> list[Model]:
@@ -208,16 +217,34 @@ def embed_batch(
         if not waiting:
             return len(claimed), 0, last
         texts = {row["key"]: row["content"] for row in waiting}
-        places = {key: number for number, key in enumerate(texts)}
         made = embedder.embed(list(texts.values()))
-        data = binary.written(
-            model.id,
-            np.array([row["id"] for row in waiting], dtype=np.int64),
-            made[[places[row["key"]] for row in waiting]],
-        )
-        with cursor.copy(sql("store")) as copy:
-            copy.write(data)
+        _store(cursor, model, role, waiting, list(texts), made)
         return len(claimed), len(texts), last
+
+
+def _store(
+    cursor: Cursor,
+    model: Model,
+    role: str,
+    messages: list[dict[str, Any]],
+    keys: list[str],
+    made: NDArray[np.float32],
+) -> None:
+    """Write vectors of ``messages``; of those with equal texts, one into the index.
+
+    ``made``: a row for each of ``keys``, the different texts.
+    """
+    places = {key: number for number, key in enumerate(keys)}
+    place = np.array([places[row["key"]] for row in messages])
+    indexed = np.zeros(len(messages), dtype=bool)
+    indexed[np.unique(place, return_index=True)[1]] = True
+    if anew := [row["key"] for row in messages if row["anew"]]:
+        # Another message may have the text in the index; where that is not so, it is new there.
+        there = rows(cursor, "indexed", model=model.id, role=role, keys=anew)
+        indexed &= ~np.isin(place, [places[row["key"]] for row in there])
+    ids = np.array([row["id"] for row in messages], dtype=np.int64)
+    with cursor.copy(sql("store")) as copy:
+        copy.write(binary.written(model.id, ids, indexed, made[place]))
 
 
 def ensure_index(model: Model) -> bool:
@@ -255,8 +282,12 @@ def ensure_index(model: Model) -> bool:
             opened.execute(
                 compose.SQL(
                     "CREATE INDEX CONCURRENTLY {} ON analytics.{}"
-                    " USING hnsw (embedding halfvec_cosine_ops)"
-                ).format(compose.Identifier(name), compose.Identifier(model.partition))
+                    " USING hnsw ({} halfvec_cosine_ops) WHERE indexed"
+                ).format(
+                    compose.Identifier(name),
+                    compose.Identifier(model.partition),
+                    model.indexed,
+                )
             )
             # Without figures about a table that was just filled, the index would not be used.
             opened.execute(
@@ -307,10 +338,27 @@ def similar(text: str, *, role: str = "user", number: int = 10) -> list[dict[str
             f"the model that serves, {model.name} {model.version}, is not the one the setting "
             "names, whose vectors are not complete yet: wait for rebuild_chat_vectors"
         )
-    vector = binary.literal(maker.embed([text])[0])
-    reach = min(1000, 10 * number)
+    vector = maker.embed([text])[0]
     with transaction() as cursor:
+        reach = min(1000, 10 * number)
         cursor.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(reach)])
-        return rows(
-            cursor, "similar", model=model.id, vector=vector, role=role, number=number, reach=reach
-        )
+        return cursor.execute(nearest(model, vector, role, number, reach)).fetchall()
+
+
+def nearest(
+    model: Model, vector: NDArray[np.float32], role: str, number: int, reach: int
+) -> compose.Composed:
+    """The query for the ``number`` texts of ``role`` nearest to ``vector``.
+
+    They are looked for among the ``reach`` nearest of all roles.
+    """
+    return compose.SQL(sql("similar")).format(
+        model=compose.Literal(model.id),
+        embedding=model.indexed,
+        vector=compose.SQL("{}::halfvec({})").format(
+            compose.Literal(binary.literal(vector)), compose.Literal(model.dimensions)
+        ),
+        role=compose.Literal(role),
+        number=compose.Literal(number),
+        reach=compose.Literal(reach),
+    )
