@@ -174,7 +174,7 @@ def _show(
         return
     what = {
         "embed": f"{arguments.processes} processes: claim, prepare, encode, COPY",
-        "index": "HNSW over all vectors; the second run grows it while storing",
+        "index": "HNSW, one vector a text; the second run grows it while storing",
         "read": "texts, and their vectors by binary COPY",
         "cluster": "centring, PCA, k-means, average linkage; second run: assigning",
         "match": "which group was which",
@@ -211,10 +211,11 @@ def _show(
             f"through the model ({first['computed'] / first['stages']['embed']:.0f}/s); "
             f"{first['groups']:,} groups, {first['noise']:,} noise; largest process "
             f"{first['rss_mb']:.0f} MB; index {first['index_mb']:.0f} MB",
-            f"loading the model, once a process, not counted: {first['loading_s']:.1f} s; CPU of "
-            f"the first run: embedding {first['embed_cpu_s']:.0f} s, classifying "
-            f"{first['classify_cpu_s']:.0f} s; of the second: {second['embed_cpu_s']:.1f} s with "
-            f"loading, {second['classify_cpu_s']:.1f} s",
+            f"connecting and loading the model, once a process, not counted: "
+            f"{first['loading_s']:.1f} s; CPU of the first run: embedding "
+            f"{first['embed_cpu_s']:.0f} s, classifying {first['classify_cpu_s']:.0f} s; of the "
+            f"second: {second['embed_cpu_s']:.1f} s with loading, "
+            f"{second['classify_cpu_s']:.1f} s",
             f"second run: {second['embedded']:,} messages, {second['computed']:,} computed; "
             f"from scratch: {second['from_scratch']}; largest process {second['rss_mb']:.0f} MB",
         ],

@@ -80,6 +80,7 @@ def embed() -> dict[str, Any]:
     """What is pending, without the index, which is a stage of its own."""
     vectors.ensure_index = lambda model: False
     started = time.perf_counter()
+    _connect()
     warm.configured().embed(("怎麼重設密碼？", "How do I reset my password?"))
     loading = time.perf_counter() - started
     started = time.perf_counter()
@@ -87,8 +88,15 @@ def embed() -> dict[str, Any]:
     return {**made, "loading": loading, "embedding": time.perf_counter() - started}
 
 
+def _connect() -> None:
+    """Open the first connection, as a worker's process has for its ledger before any task."""
+    with transaction() as cursor:
+        cursor.execute("SELECT 1")
+
+
 def index() -> dict[str, Any]:
     """The index of the serving model."""
+    _connect()
     with transaction() as cursor:
         model = vectors.serving(cursor)
     started = time.perf_counter()
@@ -98,6 +106,7 @@ def index() -> dict[str, Any]:
 
 def classify() -> dict[str, Any]:
     """Group, count, rank, in a process that is warm as a worker's is."""
+    _connect()
     clustering.load_libraries()
     started = time.process_time()
     made = classification.classify()
