@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace, peers: Sequence[str]) -> int:
             found, arguments, arguments.messages + round(arguments.messages * arguments.new / 100)
         )
         quality: dict[str, Figures] = {}
+        second["judged"] = _part(found, "judge")
         if peers:
             report.say("vectors for the peers")
             path = str(found.folder / "vectors.npz")
@@ -218,6 +219,14 @@ def _show(
             f"{second['classify_cpu_s']:.1f} s",
             f"second run: {second['embedded']:,} messages, {second['computed']:,} computed; "
             f"from scratch: {second['from_scratch']}; largest process {second['rss_mb']:.0f} MB",
+            *(
+                f"against the intents, {when}: V-measure {judged['v_measure']:.3f}, adjusted Rand "
+                f"{judged['rand']:.3f}, {judged['groups']:,} groups"
+                for when, judged in (
+                    ("after the second run", second["judged"]["grown"]),
+                    ("all texts grouped anew after it", second["judged"]["anew"]),
+                )
+            ),
         ],
     )
     if quality:

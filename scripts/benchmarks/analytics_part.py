@@ -113,6 +113,36 @@ def classify() -> dict[str, Any]:
     return {**made, "cpu": time.process_time() - started}
 
 
+def judge() -> dict[str, Any]:
+    """The groups as they are stored against the intents, and those that all texts anew give."""
+    keys, truth = _asked()
+    grown = _judged(truth, _placed(keys))
+    classification.classify(full=True)
+    return {"grown": grown, "anew": _judged(truth, _placed(keys))}
+
+
+def _asked() -> tuple[list[str], NDArray[Any]]:
+    """The keys of all texts, and the numbers of their intents; -1: nothing is asked."""
+    with transaction() as cursor:
+        model = vectors.serving(cursor)
+        assert model is not None
+        found = classification._texts(cursor, "texts", role="user", model=model.id, only_new=False)
+    return found.keys, _numbered(found.contents)
+
+
+def _numbered(contents: list[str]) -> NDArray[Any]:
+    intents = [_intent(text) for text in contents]
+    numbers = {name: number for number, name in enumerate(sorted(set(filter(None, intents))))}
+    return np.array([numbers.get(name or "", -1) for name in intents])
+
+
+def _placed(keys: list[str]) -> NDArray[Any]:
+    """The groups that texts are stored in; -1: none."""
+    with transaction() as cursor:
+        places = {row["key"]: row["group_id"] for row in rows(cursor, "places", role="user")}
+    return np.array([places.get(key, -1) for key in keys])
+
+
 def export(path: str) -> dict[str, Any]:
     """Write the vectors of all texts with their intents; judge the groups as they are stored."""
     with transaction() as cursor:
@@ -120,13 +150,9 @@ def export(path: str) -> dict[str, Any]:
         assert model is not None
         found = classification._texts(cursor, "texts", role="user", model=model.id, only_new=False)
         made = classification._vectors(cursor, model, found.ids)
-        places = {row["key"]: row["group_id"] for row in rows(cursor, "places", role="user")}
-    intents = [_intent(text) for text in found.contents]
-    numbers = {name: number for number, name in enumerate(sorted(set(filter(None, intents))))}
-    truth = np.array([numbers.get(name or "", -1) for name in intents])
+    truth = _numbered(found.contents)
     np.savez(path, vectors=made, parts=found.parts(), truth=truth)
-    stored = np.array([places.get(key, -1) for key in found.keys])
-    return {"texts": len(found), "seconds": None, **_judged(truth, stored)}
+    return {"texts": len(found), "seconds": None, **_judged(truth, _placed(found.keys))}
 
 
 def group(path: str, limit: str, name: str) -> dict[str, Any]:
@@ -176,7 +202,7 @@ def _intent(message: str) -> str | None:
 def main() -> None:
     """Do the part that the command line names."""
     name, *arguments = sys.argv[1:]
-    parts = {each.__name__: each for each in (load, embed, index, classify, export, group)}
+    parts = {each.__name__: each for each in (load, embed, index, classify, judge, export, group)}
     import structlog
 
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))

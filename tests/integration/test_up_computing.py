@@ -44,7 +44,7 @@ def suite() -> Iterator[Clone]:
 
 def fired(suite: Clone, schedule: str) -> dict[str, Any]:
     """The run that beat makes of a schedule within the next seconds, when it has succeeded."""
-    soon = datetime.now(UTC) + timedelta(seconds=3)
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
     suite.ironbeat("schedule", "edit", schedule, "--once", soon.isoformat())
     try:
         return ended(suite, schedule, soon)
@@ -123,7 +123,7 @@ def test_the_first_search_after_a_preload_is_not_slower_than_the_tenth(
     spent: dict[str, list[float]] = defaultdict(list)
     for number in range(60):
         run = searched(suite, f"where is my order {number}?")
-        spent[run["worker"]].append(seconds(run))
+        spent[run["worker"]].append(run["seconds"])
         if len(spent) == 2 and min(map(len, spent.values())) >= 10:
             break
     print({worker: [round(each, 4) for each in times] for worker, times in spent.items()})
@@ -147,14 +147,20 @@ def searched(suite: Clone, text: str) -> dict[str, Any]:
         time.sleep(0.05)
 
 
-def seconds(run: dict[str, Any]) -> float:
-    began, end = (datetime.fromisoformat(run[name]) for name in ("started_at", "ended_at"))
-    return (end - began).total_seconds()
-
-
-def test_beat_fires_the_schedules_of_speech_and_recordings_are_judged(suite: Clone) -> None:
-    results = {schedule: fired(suite, schedule)["result"] for schedule in SPEECH}
-    assert results["speech-health"]["status"] == "healthy"
-    print(results)
-    with psycopg.connect(suite.settings["IRONBEAT_DATABASE_URL"]) as connection:
-        print(connection.execute("SELECT count(*) FROM speech.practice_records").fetchone())
+def test_beat_fires_the_schedules_of_speech_and_the_recordings_are_judged(suite: Clone) -> None:
+    pending, _, health = (fired(suite, schedule)["result"] for schedule in SPEECH)
+    assert health["status"] == "healthy"
+    print(pending)
+    deadline = time.monotonic() + 120
+    with psycopg.connect(suite.settings["IRONBEAT_DATABASE_URL"], autocommit=True) as connection:
+        while waiting := connection.execute(
+            "SELECT p.id FROM speech.practice_records AS p WHERE NOT EXISTS"
+            " (SELECT FROM speech.analyses AS a WHERE a.practice_record_id = p.id)"
+        ).fetchall():
+            assert time.monotonic() < deadline, f"never judged: {waiting}"
+            time.sleep(0.5)
+        judged = connection.execute(
+            "SELECT count(*), min(overall_score), max(overall_score) FROM speech.analyses"
+        ).fetchone()
+    print(judged)
+    assert judged and judged[0] >= 12 and judged[1] < 50 < judged[2]
