@@ -6,6 +6,7 @@ project; ``translations.tsv`` sentences with their translations. Public corpora 
 
 from __future__ import annotations
 
+import html
 import json
 import random
 import re
@@ -21,6 +22,7 @@ from ironbeat.workloads.analytics.clustering import NOISE, Centring, cluster
 from ironbeat.workloads.analytics.embedder import UniversalEmbedder
 
 DATA = Path(__file__).parents[2] / "data"
+FAQ = Path(__file__).parents[3] / ".cache" / "corpora" / "documents"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,37 @@ def test_the_same_intent_is_found_in_the_other_language(embedder: UniversalEmbed
     near = vectors[~english] @ vectors[english].T
     assert (intents[english][near.argmax(axis=1)] == intents[~english]).mean() >= 0.85
     assert (intents[~english][near.argmax(axis=0)] == intents[english]).mean() >= 0.9
+
+
+def _headings(directory: Path) -> dict[str, str]:
+    """The questions of Debian's FAQ by their places in it, which are the same in each language."""
+    heading = re.compile(r'<h2 class="title"[^>]*><a id="([^"]+)"></a>(.*?)</h2>', re.DOTALL)
+    found = {}
+    for path in sorted(directory.glob("*.html")):
+        for place, text in heading.findall(path.read_text(encoding="utf-8")):
+            bare = " ".join(html.unescape(re.sub(r"<[^>]+>", "", text)).split())
+            found[f"{path.name.partition('.')[0]}#{place}"] = re.sub(r"^[\d.]+\s*", "", bare)
+    return found
+
+
+@pytest.mark.skipif(not FAQ.is_dir(), reason="scripts/corpora has not fetched Debian's FAQ")
+def test_a_question_of_debians_faq_is_found_in_the_other_language(
+    embedder: UniversalEmbedder,
+) -> None:
+    english, chinese = _headings(FAQ / "faq-en"), _headings(FAQ / "faq-zh")
+    both = sorted(
+        place
+        for place in english.keys() & chinese.keys()
+        if texts.part(chinese[place]) == texts.CHINESE  # some were left as they are
+    )
+    assert len(both) >= 80
+    near = (
+        embedder.embed([chinese[place] for place in both])
+        @ embedder.embed([english[place] for place in both]).T
+    )
+    right = np.arange(len(both))
+    assert (near.argmax(axis=1) == right).mean() >= 0.95
+    assert (near.argmax(axis=0) == right).mean() >= 0.95
 
 
 def _home_assistant(language: str, chance: random.Random, each: int) -> list[tuple[str, str]]:
