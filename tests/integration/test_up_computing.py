@@ -126,10 +126,10 @@ def test_the_first_search_after_a_preload_is_not_slower_than_the_tenth(
         spent[run["worker"]].append(run["seconds"])
         if len(spent) == 2 and min(map(len, spent.values())) >= 10:
             break
-    print({worker: [round(each, 4) for each in times] for worker, times in spent.items()})
     assert len(spent) == 2
     for times in spent.values():
-        assert times[0] <= 1.5 * sorted(times[:10])[5], spent
+        # Hundredths of a second, one like another; a cold one would take a hundred times as long.
+        assert times[0] < 2 * sorted(times[:10])[5], spent
 
 
 def searched(suite: Clone, text: str) -> dict[str, Any]:
@@ -148,19 +148,21 @@ def searched(suite: Clone, text: str) -> dict[str, Any]:
 
 
 def test_beat_fires_the_schedules_of_speech_and_the_recordings_are_judged(suite: Clone) -> None:
-    pending, _, health = (fired(suite, schedule)["result"] for schedule in SPEECH)
-    assert health["status"] == "healthy"
-    print(pending)
-    deadline = time.monotonic() + 120
-    with psycopg.connect(suite.settings["IRONBEAT_DATABASE_URL"], autocommit=True) as connection:
+    database = suite.settings["IRONBEAT_DATABASE_URL"]
+    with psycopg.connect(database, autocommit=True) as connection:
+        # Who uploads asks by himself, mostly; the schedule is for what has been left a while.
+        connection.execute("UPDATE speech.practice_records SET recorded_at = now() - interval '1h'")
+        pending, _, health = (fired(suite, schedule)["result"] for schedule in SPEECH)
+        assert health["status"] == "healthy"
+        assert pending["submitted"] >= 12
+        deadline = time.monotonic() + 180
         while waiting := connection.execute(
             "SELECT p.id FROM speech.practice_records AS p WHERE NOT EXISTS"
             " (SELECT FROM speech.analyses AS a WHERE a.practice_record_id = p.id)"
         ).fetchall():
             assert time.monotonic() < deadline, f"never judged: {waiting}"
             time.sleep(0.5)
-        judged = connection.execute(
-            "SELECT count(*), min(overall_score), max(overall_score) FROM speech.analyses"
-        ).fetchone()
-    print(judged)
-    assert judged and judged[0] >= 12 and judged[1] < 50 < judged[2]
+        lowest, highest = connection.execute(
+            "SELECT min(overall_score), max(overall_score) FROM speech.analyses"
+        ).fetchone() or (None, None)
+    assert lowest < 50 < highest
