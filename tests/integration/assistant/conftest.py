@@ -11,6 +11,7 @@ from tests.assistant import KINDS, Assistant, install
 from ironbeat.api import create_api
 from ironbeat.app import current_app
 from ironbeat.settings import Settings, get_settings
+from ironbeat.watch.report import forget_workloads
 from ironbeat.workloads.assistant import reception
 from ironbeat.workloads.assistant.sample import load
 from ironbeat.workloads.assistant.trial.apis import ChannelApis
@@ -37,6 +38,8 @@ def _client(module_settings: Settings, apps: dict[str, App]) -> Iterator[TestCli
         get_settings.cache_clear()
         current_app.cache_clear()
         reception._manager.cache_clear()
+        # A module before this one may have looked when none was installed.
+        forget_workloads()
         with TestClient(create_api(get_settings()), raise_server_exceptions=False) as client:
             yield client
     current_app.cache_clear()
