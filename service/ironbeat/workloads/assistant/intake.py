@@ -2,7 +2,7 @@
 
 Whoever brings a message when nobody is storing stores it, and with it what came while the one
 before was being committed. So a quiet chat pays nothing for company, and a crowd shares the price:
-after a pause of 300 ms sixty messages are stored in the time of a few.
+one message took 2.0 ms of CPU, five together 5.2 ms, and one wait for the disk.
 """
 
 from __future__ import annotations
