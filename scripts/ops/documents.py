@@ -139,6 +139,9 @@ def _lines(found: dict[str, Any], carriers: Sequence[Host], own: Sequence[Host])
         *(f"started {each}" for each in found["started"]),
         f"the ratio is {moved['ratio']:g} (was {moved['before']:g}): everybody obeys it, after a "
         "restart too, whatever USE_CELERY says",
+        f"USE_CELERY is still on by {still_on}"
+        if (still_on := moved.get("use_celery"))
+        else "USE_CELERY is off",
         f"{moved['moved']} runs moved to RQ, {moved['rq']['waiting']} wait there",
         "Celery is drained" if moved["drained"] else "Celery is still busy: run it again",
         *(f"stopped {each}" for each in found["stopped"]),
