@@ -11,12 +11,11 @@ from __future__ import annotations
 import gc
 
 
-def settle() -> int:
-    """Collect what is garbage, and set what is left aside for ever; returns how many objects.
+def settle() -> None:
+    """Collect what is garbage, and set what is left aside for ever.
 
     For when a program is ready and before it serves: a cycle that dies later among these objects is
     not found any more, so this is not to be done again and again.
     """
     gc.collect()
     gc.freeze()
-    return gc.get_freeze_count()
