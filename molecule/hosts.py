@@ -9,7 +9,7 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 SUBMIT = """
 import json, sys
 from ironbeat.dispatch.manager import Submit, TaskManager
-task, seconds = json.loads(sys.argv[1])
-print(json.dumps(TaskManager().submit_many([Submit(task, (each,)) for each in seconds])))
+task, calls = json.loads(sys.argv[1])
+print(json.dumps(TaskManager().submit_many([Submit(task, tuple(each)) for each in calls])))
 """
 
 
@@ -182,7 +182,11 @@ class Suite:
 
     def submit(self, task: str, seconds: Iterable[float]) -> list[str]:
         """Submit runs of a task of `errands`, each busy for so long; returns their ids."""
-        asked = shlex.quote(json.dumps([task, list(seconds)]))
+        return self.call(task, *([each] for each in seconds))
+
+    def call(self, task: str, *calls: Sequence[Any]) -> list[str]:
+        """Submit a run for each list of arguments; returns their ids."""
+        asked = shlex.quote(json.dumps([task, calls]))
         command = (
             f"IRONBEAT_ENV_FILE=/etc/ironbeat/env /opt/ironbeat/current/venv/bin/python - {asked}"
         )

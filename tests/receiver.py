@@ -22,20 +22,24 @@ class Received:
 
 
 class Receiver(ThreadingHTTPServer):
-    """Answers ``status`` to everything, after ``delay`` seconds, and keeps it in ``received``."""
+    """Answers ``status`` to everything, after ``delay`` seconds, and keeps it in ``received``.
+
+    What comes to a path in ``refused`` is kept, too, and answered with an error.
+    """
 
     block_on_close = False
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, address: str, port: int) -> None:
+        super().__init__((address, port), _Handler)
         self.received: list[Received] = []
         self.status = 200
         self.delay = 0.0
+        self.refused: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.server_address[0]}:{self.server_address[1]}"
 
     def paths(self, since: float = 0.0) -> list[str]:
         """The paths that were asked for since then, queries left out."""
@@ -51,7 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
             Received(time.time(), self.command, self.path, body, dict(self.headers.items()))
         )
         time.sleep(self.server.delay)
-        self.send_response(self.server.status)
+        refused = self.path.partition("?")[0] in self.server.refused
+        self.send_response(500 if refused else self.server.status)
         self.end_headers()
 
     do_GET = do_POST
@@ -61,9 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def receiver() -> Iterator[Receiver]:
-    """A receiver that listens until the block ends."""
-    server = Receiver()
+def receiver(address: str = "127.0.0.1", port: int = 0) -> Iterator[Receiver]:
+    """A receiver that listens until the block ends; on a free port unless told."""
+    server = Receiver(address, port)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -69,7 +69,7 @@ class Watching:
         """The alerts of a name that arrived with a status after ``since`` (seconds, epoch)."""
         found = []
         for each in list(self.received.received):
-            if each.at < since:
+            if each.at < since or each.path != "/alerts":
                 continue
             for alert in json.loads(each.body)["alerts"]:
                 if alert["labels"]["alertname"] == name and alert["status"] == status:

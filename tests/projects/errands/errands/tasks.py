@@ -1,5 +1,6 @@
 """Tasks that leave a row when they begin and one when they end."""
 
+import ctypes
 import os
 import socket
 import time
@@ -42,3 +43,27 @@ def run(seconds: float) -> float:
 def haul(seconds: float) -> float:
     """A long one, on a queue of its own."""
     return execute(seconds)
+
+
+@shared_task(name="errands.fail")
+def fail() -> None:
+    """One that cannot be done."""
+    raise ValueError("this errand cannot be done")
+
+
+@shared_task(name="errands.crash")
+def crash() -> None:
+    """One that takes its worker with it."""
+    trace("begin")
+    ctypes.string_at(0)
+
+
+@shared_task(name="errands.fill")
+def fill(megabytes: int, seconds: float) -> None:
+    """A long one that needs much memory."""
+    trace("begin")
+    held = bytearray(megabytes * 1024 * 1024)
+    # Zeroed pages are only promised; written ones are there.
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(seconds)
+    trace("end")
