@@ -33,8 +33,13 @@ class Traces:
     @classmethod
     def read(cls, path: Path, since: float = 0.0) -> Traces:
         """The traces of a file that the tasks append to, of executions that began since then."""
+        return cls.of(path.read_text().splitlines(), since)
+
+    @classmethod
+    def of(cls, lines: Iterable[str], since: float = 0.0) -> Traces:
+        """The traces that these lines are, of executions that began since then."""
         found = cls()
-        for line in path.read_text().splitlines():
+        for line in lines:
             event, id, at, _ = line.split()
             if event == "begin" and float(at) >= since:
                 found.begins[id].append(float(at))

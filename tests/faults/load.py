@@ -19,11 +19,11 @@ from ironbeat.submission import NotAccepted
 AGAIN_SECONDS = 0.2
 
 
-def main(count: int, per_second: float, seconds: float) -> None:
+def main(count: int, per_second: float, seconds: float, task: str = "counting.work") -> None:
     """Submit ``count`` tasks of ``seconds``, every fourth one plainly, the others durably."""
     app = create_app()
     manager = TaskManager(app)
-    work = app.tasks["counting.work"]
+    work = app.tasks[task]
     began = time.monotonic()
     refused = 0
 
@@ -31,7 +31,7 @@ def main(count: int, per_second: float, seconds: float) -> None:
         return str(work.apply_async((seconds,), task_id=id).id)
 
     def durably(key: str) -> str:
-        return manager.submit("counting.work", [seconds], idempotency_key=key)
+        return manager.submit(task, [seconds], idempotency_key=key)
 
     def insist(submit: Callable[[str], str]) -> str:
         nonlocal refused
@@ -52,4 +52,4 @@ def main(count: int, per_second: float, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
+    main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:])

@@ -10,6 +10,7 @@ workload = Workload(
         "errands.tick": "errands",
         "errands.run": "errands",
         "errands.haul": "errands_long",
+        "errands.note": "errands",
         "errands.fail": "errands",
         "errands.crash": "errands",
         "errands.fill": "errands",
