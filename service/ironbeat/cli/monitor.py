@@ -96,6 +96,9 @@ def _live_screen(interval: float, count: int | None, sort: Sort, only: str | Non
     from rich.console import Console
     from rich.live import Live
 
+    from ironbeat.cli.terminal import follow_terminal
+
+    follow_terminal()
     with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
         for _ in _ticks(interval, count):
             live.update(page(*chosen(*_look(), sort, only)), refresh=True)

@@ -123,7 +123,8 @@ def test_the_monitor_on_a_terminal_is_a_screen_with_a_line_for_each_run(runs) ->
         stdin=child,
         stdout=child,
         stderr=child,
-        env={**os.environ, "TERM": "xterm"},
+        # What a parent exported, as readline does, is not this terminal's size.
+        env={**os.environ, "TERM": "xterm", "LINES": "24", "COLUMNS": "80"},
     )
     os.close(child)
     shown = b""
