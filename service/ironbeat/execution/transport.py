@@ -168,9 +168,11 @@ class Channel(stock.Channel):
     QoS = QoS
     Message = Message
 
-    #: How long a batch should last, in seconds, and how many messages it may hold.
-    batch_seconds = 0.010
-    batch_limit = 64
+    #: How long a batch should last, in seconds, how many messages it may hold, and after how many
+    #: bytes it is full. Each costs a claim, a commit and two round trips, whatever it holds.
+    batch_seconds = 0.050
+    batch_limit = 400
+    batch_bytes = 1 << 20
     #: An idle consumer looks by itself this often, in seconds.
     idle_check = 5.0
     #: A fetch that is not answered in so many seconds means that the connection is dead.
@@ -187,6 +189,7 @@ class Channel(stock.Channel):
         *stock.Channel.from_transport_options,
         "batch_seconds",
         "batch_limit",
+        "batch_bytes",
         "idle_check",
         "reply_timeout",
         "lease_timeout",
@@ -356,6 +359,7 @@ class Channel(stock.Channel):
         command: list[Any] = ["EVALSHA", self._sha] if self._scripted else ["EVAL", EXCHANGE]
         command += (2 + len(keys), custody.layout.unacked_key, custody.layout.index_key, *keys)
         command += (limit, int(self.batch_seconds * 1e6), exchange.prefix, len(acks), *acks)
+        command.append(self.batch_bytes)
         command += details
         commands = [command] if self._tracked else [("CLIENT", "TRACKING", "ON"), command]
         self._exchange = exchange

@@ -25,12 +25,19 @@ def application(broker: str, *, ours: bool = True, **options: Any) -> celery.Cel
     return app
 
 
-def send(app: celery.Celery, *ids: str, queue: str = "default", priority: int = 0) -> None:
-    """Send one task message for each id."""
+def send(
+    app: celery.Celery, *ids: str, queue: str = "default", priority: int = 0, padding: str = ""
+) -> None:
+    """Send one task message for each id, as much heavier as its padding is long."""
     with app.connection_for_write() as connection:
         for id in ids:
             app.send_task(
-                "work", (id,), task_id=id, queue=queue, priority=priority, connection=connection
+                "work",
+                (id, padding),
+                task_id=id,
+                queue=queue,
+                priority=priority,
+                connection=connection,
             )
 
 

@@ -20,7 +20,12 @@ from consumers import application, consuming, drain, queued, send
 from ironbeat.execution import custody as custody_module
 from ironbeat.execution import deliveries
 from ironbeat.execution.custody import Consumption, Custody, Delivery, DeliveryHooks
-from ironbeat.execution.transport import UNREADABLE_KEY
+from ironbeat.execution.transport import PATIENCE, UNREADABLE_KEY, Channel
+
+#: What waits behind a task for longer than this is given back; and how late that is.
+LATE_SECONDS = 1.6 * PATIENCE * Channel.batch_seconds
+#: As many messages are taken before anybody looks at what they weigh.
+HEAVY_LIMIT = 64
 
 
 def the_custody() -> Custody:
@@ -412,7 +417,7 @@ def test_what_waits_behind_a_slow_task_is_given_back(
     found: list[Any] = []
 
     def while_slow() -> None:
-        time.sleep(0.1)
+        time.sleep(LATE_SECONDS)
         the_custody().relieve()
         found.append(queued(client))
         found.append(held(client))
@@ -428,6 +433,30 @@ def test_what_waits_behind_a_slow_task_is_given_back(
     ]
 
 
+def test_heavy_messages_are_not_taken_by_the_hundred(
+    app: celery.Celery, client: redis.Redis, consumption: Consumption
+) -> None:
+    """What a batch weighs is bounded, however quick its tasks are."""
+    consumption.inline = True
+    notes = consumption.hooks = Notes()
+    send(app, *(f"{n}" for n in range(600)))
+    arrived: list[str] = []
+
+    def take(message: Any) -> None:
+        arrived.append(message.headers["id"])
+        message.ack()
+
+    with consuming(app, take) as connection:
+        drain(connection, lambda: len(arrived) == 600)
+        light = max(map(len, notes.batches))
+        notes.batches.clear()
+        send(app, *(f"{n}" for n in range(600, 1000)), padding="x" * 50_000)
+        drain(connection, lambda: len(arrived) == 1000)
+    assert light > HEAVY_LIMIT
+    assert 1 <= max(map(len, notes.batches)) <= HEAVY_LIMIT
+    assert arrived == [f"{n}" for n in range(1000)]
+
+
 def test_the_consuming_thread_gives_back_by_itself_between_tasks(
     app: celery.Celery, client: redis.Redis, consumption: Consumption
 ) -> None:
@@ -440,7 +469,7 @@ def test_the_consuming_thread_gives_back_by_itself_between_tasks(
         id = message.headers["id"]
         arrived.append(id)
         if id == "150":
-            time.sleep(0.1)
+            time.sleep(LATE_SECONDS)
         if id == "151" and not found:
             found.append([each for each in held(client) if each not in arrived])
         message.ack()
@@ -463,7 +492,7 @@ def test_nothing_is_given_back_that_the_ledger_still_claims(
     waiting: list[int] = []
 
     def while_slow() -> None:
-        time.sleep(0.1)
+        time.sleep(LATE_SECONDS)
         before = client.llen("default")
         notes.refusing = True
         the_custody().relieve()
