@@ -98,7 +98,7 @@ class Served:
             [sys.executable, "-c", f"from ironbeat.api.server import run; run(workers={workers})"],
             env=os.environ
             | {
-                "PYTHONPATH": str(site),
+                "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]),
                 "IRONBEAT_WORKLOADS": "billing",
                 "IRONBEAT_API_TOKEN": TOKEN,
                 "IRONBEAT_API_PORT": str(self.port),

@@ -27,6 +27,8 @@ _PUBLIC = {
     "decrypt": "ironbeat.execution.sealing",
     "SealingError": "ironbeat.execution.sealing",
     "OWN_GUARD": "ironbeat.api.security",
+    "TAKES_DATA": "ironbeat.api.audited",
+    "audited": "ironbeat.cli.audited",
     "CommandError": "ironbeat.cli.failures",
     "ExitStatus": "ironbeat.cli.failures",
     "TaskManager": "ironbeat.dispatch",

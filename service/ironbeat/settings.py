@@ -290,6 +290,10 @@ class Settings(BaseSettings):
         12.0, gt=0, le=720, description="Hours until somebody has to log in to the dashboard again."
     )
     audit_days: Count = Field(400, description="Days that the audit of changes is kept.")
+    audit_submissions: bool = Field(
+        True,
+        description="Whether tasks submitted over HTTP are in the audit, a row each.",
+    )
     monitoring_networks: str = Field(
         "", description="Networks (CIDR, comma-separated) that may read /health and /metrics."
     )

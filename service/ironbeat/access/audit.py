@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -26,6 +27,8 @@ SQL = queries.load("ironbeat.access", "access.sql")
 Via = Literal["dashboard", "api", "cli"]
 DONE = "done"
 LONGEST_OUTCOME = 500
+#: What PostgreSQL says where the tables are not there yet, or not any more.
+NO_TABLE = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
 
 Connection = psycopg.Connection[Any]
 
@@ -61,6 +64,16 @@ class Note:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+_NOTE: ContextVar[Note | None] = ContextVar("ironbeat_audit_note", default=None)
+
+
+def tell(**detail: Any) -> None:
+    """Add to the entry of the change that is being made here, if one is being :func:`noted`."""
+    note = _NOTE.get()
+    if note is not None:
+        note.detail.update(detail)
+
+
 def somebody() -> str:
     """Who sits here: the user's own name where they became another by ``sudo``."""
     try:
@@ -77,24 +90,38 @@ def noted(
     action: str,
     subject: str = "",
     detail: Mapping[str, Any] | None = None,
+    *,
+    late: bool = False,
 ) -> Iterator[Note]:
     """Write down that ``actor`` does ``action`` to ``subject``, and how the block went.
 
     ``action`` is a thing and a verb (``schedule.pause``); ``detail`` is JSON without secrets.
     Whatever the block raises goes on. Raises :class:`psycopg.OperationalError` before the block
-    when the entry cannot be written.
+    when the entry cannot be written. ``late``: where the audit's table is not there before, the
+    entry is written after a block that went well, which may have made it.
     """
-    with database.connection(url) as connection:
+    id: int | None = None
+    with (
+        contextlib.suppress(*(NO_TABLE if late else ())),
+        database.connection(url) as connection,
+    ):
         id = begin(connection, actor, action, subject, detail or {})
     note = Note()
+    here = _NOTE.set(note)
     try:
         yield note
     except BaseException as error:
         # The error matters more than that it could not be written down.
         with contextlib.suppress(Exception), database.connection(url) as connection:
-            complete(connection, id, f"{type(error).__name__}: {error}", note.detail)
+            if id is not None:
+                complete(connection, id, f"{type(error).__name__}: {error}", note.detail)
         raise
-    with database.connection(url) as connection:
+    finally:
+        _NOTE.reset(here)
+    # A change may have taken the audit's own table away.
+    with contextlib.suppress(*NO_TABLE), database.connection(url) as connection:
+        if id is None:
+            id = begin(connection, actor, action, subject, detail or {})
         complete(connection, id, DONE, note.detail)
 
 

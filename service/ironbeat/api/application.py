@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from ironbeat import __version__, database
 from ironbeat.api import dashboard, dead, pages, probes, problems, runs, schedules, watching
-from ironbeat.api.audited import audited
+from ironbeat.api.audited import Audited
 from ironbeat.api.envelope import Envelope
 from ironbeat.api.parts import Parts
 from ironbeat.api.security import Guard
@@ -53,11 +53,12 @@ def create_api(settings: Settings | None = None) -> FastAPI:
     app.include_router(probes.router, dependencies=[Depends(guard.token_or_monitor)])
     guarded = [Depends(guard.token)]
     for router in (watching.router, runs.router, dead.router, schedules.router):
-        app.include_router(router, prefix="/api", dependencies=[*guarded, Depends(audited)])
+        app.include_router(router, prefix="/api", dependencies=[*guarded, Depends(Audited())])
     for workload in enabled_workloads(settings)[0]:
         found = _router_of(workload)
         if found is not None:
-            app.include_router(found, prefix=f"/api/{workload.name}", dependencies=guarded)
+            noted = [*guarded, Depends(Audited(workload.name))]
+            app.include_router(found, prefix=f"/api/{workload.name}", dependencies=noted)
     _add_documentation(app, guard)
     dashboard.install(app)
     app.add_middleware(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
+from ironbeat.api.audited import Detail
 from ironbeat.api.inputs import Instant, Text
 from ironbeat.api.parts import Parts, parts_of
 from ironbeat.api.problems import Problem
@@ -85,7 +86,7 @@ async def letter(id: RunId, parts: PartsOf) -> Any:
 
 
 @router.post("/dead/{id}/replay", status_code=202, response_model=Submitted)
-async def replay(id: RunId, parts: PartsOf) -> Any:
+async def replay(id: RunId, parts: PartsOf, told: Detail) -> Any:
     """Run it again as a new run, once."""
 
     def work() -> str:
@@ -96,7 +97,7 @@ async def replay(id: RunId, parts: PartsOf) -> Any:
 
     await parts.ready()
     try:
-        made = await parts.run(work)
+        made = told["run"] = await parts.run(work)
     except (NotADeadLetter, NotReplayable) as error:
         raise Problem(409, str(error)) from None
     return answer(Submitted(id=made), 202, {"Location": f"/api/runs/{made}"})

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, model_validator
 
 from ironbeat import watch
+from ironbeat.api.audited import Detail
 from ironbeat.api.inputs import Body, Instant, Json, Text
 from ironbeat.api.parts import Parts, parts_of
 from ironbeat.api.problems import Problem
@@ -129,7 +130,7 @@ def answer(value: BaseModel, status: int = 200, headers: dict[str, str] | None =
 
 
 @router.post("/tasks", status_code=202, response_model=Submitted)
-async def submit(body: SubmitBody, parts: PartsOf) -> Any:
+async def submit(body: SubmitBody, parts: PartsOf, told: Detail) -> Any:
     """Submit a task: committed to the ledger when this returns, so it is not lost any more."""
 
     def work() -> str:
@@ -156,7 +157,7 @@ async def submit(body: SubmitBody, parts: PartsOf) -> Any:
         )
 
     await parts.ready()
-    id = await parts.run(work)
+    id = told["run"] = await parts.run(work)
     return answer(Submitted(id=id), 202, {"Location": f"/api/runs/{id}"})
 
 
@@ -216,10 +217,11 @@ async def run(id: RunId, parts: PartsOf) -> Any:
 
 
 @router.post("/runs/{id}/cancel", response_model=Cancelled)
-async def cancel(id: RunId, parts: PartsOf) -> Any:
+async def cancel(id: RunId, parts: PartsOf, told: Detail) -> Any:
     """Cancel a run, waiting or running. One that has ended stays as it is."""
     await parts.ready()
     state = await parts.run(lambda: parts.manager().cancel(id, reason="cancelled over HTTP"))
+    told["state"] = state
     return answer(Cancelled(id=id, state=state))
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from ironbeat import database, watch
 from ironbeat.api import problems
+from ironbeat.api.audited import Detail
 from ironbeat.api.inputs import Body, Instant, Json, Text
 from ironbeat.api.parts import Parts, parts_of
 from ironbeat.api.problems import Problem
@@ -312,7 +313,7 @@ async def restore(name: Name, parts: PartsOf) -> Any:
 
 
 @router.post("/schedules/{name:path}/run", status_code=202, response_model=Submitted)
-async def run(name: Name, parts: PartsOf) -> Any:
+async def run(name: Name, parts: PartsOf, told: Detail) -> Any:
     """Run a schedule's task now; its own times stay as they are."""
     await parts.ready()
 
@@ -321,12 +322,12 @@ async def run(name: Name, parts: PartsOf) -> Any:
 
         return run_now(parts.celery(), name)
 
-    id = await parts.run(work)
+    id = told["run"] = await parts.run(work)
     return answer(Submitted(id=id), 202, {"Location": f"/api/runs/{id}"})
 
 
 @router.post("/schedules/{name:path}/backfill", status_code=202, response_model=Backfilled)
-async def backfill(name: Name, body: Range, parts: PartsOf) -> Any:
+async def backfill(name: Name, body: Range, parts: PartsOf, told: Detail) -> Any:
     """Make the runs of all slots in a range that never had one."""
     # A second early: the database's clock may be behind this machine's.
     latest = datetime.now(UTC) - timedelta(seconds=1)
@@ -348,7 +349,9 @@ async def backfill(name: Name, body: Range, parts: PartsOf) -> Any:
         if body.dry_run:
             return answer(Backfilled(runs=[], slots=await _do(parts, slots)), 200)
         await parts.ready()
-        return answer(Backfilled(runs=await parts.run(work, 60.0)), 202)
+        made = await parts.run(work, 60.0)
+        told["runs"] = len(made)
+        return answer(Backfilled(runs=made), 202)
     except DefinitionError:
         raise
     except ValueError as error:

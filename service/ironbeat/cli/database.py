@@ -22,8 +22,10 @@ def db() -> None:
 def upgrade(as_json: JsonFlag = False) -> None:
     """Make or update the tables of the platform and of every workload that is switched on."""
     from ironbeat import migrations
+    from ironbeat.access import audit
 
     applied = migrations.upgrade()
+    audit.tell(applied=applied)
     show(
         {"applied": applied},
         as_json,

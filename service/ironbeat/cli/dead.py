@@ -120,11 +120,13 @@ def replay(
     chosen = _chosen(ids, everything, task, queue, since)
     if everything and chosen:
         confirm(f"Run {len(chosen)} dead letters again?", yes, as_json)
+    from ironbeat.access import audit
     from ironbeat.dispatch import TaskManager
     from ironbeat.dispatch.deadletters import replay_letter
 
     manager = TaskManager()
     made = [{"id": replay_letter(manager, id), "replays": id} for id in chosen]
+    audit.tell(runs=[each["id"] for each in made])
     show(
         made,
         as_json,

@@ -58,7 +58,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 # Those that change something; the module `audited` says which parts of them.
-AUDITED_COMMANDS = frozenset({"schedule", "cancel", "retry", "dead", "purge", "users"})
+AUDITED_COMMANDS = frozenset(
+    {"schedule", "test", "cancel", "retry", "dead", "purge", "users", "db", "sample"}
+)
 
 
 def build_group(found: typer.Typer) -> TyperGroup:

@@ -320,12 +320,14 @@ def retry(
     as_json: JsonFlag = False,
 ) -> None:
     """Run an ended run again with the same arguments, as a new run; the old one stays as it is."""
+    from ironbeat.access import audit
     from ironbeat.cli.outcome import print_outcome
     from ironbeat.dispatch import TaskManager
 
     manager = TaskManager()
     former = find_run(manager.ledger, id)
     made = manager.replay(former.id, succeeded_too=again)
+    audit.tell(run=made)
     if wait:
         print_outcome(manager, made, timeout, as_json)
         return

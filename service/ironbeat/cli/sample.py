@@ -52,6 +52,9 @@ def sample(
             loaded = dict(load(scale=users, progress=progress))
         except ValueError as error:
             raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+    from ironbeat.access import audit
+
+    audit.tell(rows=loaded)
     result: dict[str, Any] = {
         "workload": workload,
         "users": users,

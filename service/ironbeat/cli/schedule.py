@@ -453,11 +453,13 @@ def run(
     as_json: JsonFlag = False,
 ) -> None:
     """Run a schedule's task now; its own times stay as they are."""
+    from ironbeat.access import audit
     from ironbeat.dispatch.schedules import run_now
 
     celery = application()
     with database(name):
         id = run_now(celery, name)
+    audit.tell(run=id)
     if not wait:
         show(
             {"id": id, "schedule": name},
@@ -585,9 +587,14 @@ def import_schedules(
             "An import of what code declares may be repeated.",
             ExitStatus.USAGE,
         )
+    from ironbeat.access import audit
     from ironbeat.dispatch.schedules import import_declared
 
     found = import_declared(application())
+    done = found.done
+    audit.tell(
+        created=done.created, updated=done.updated, retired=done.retired, refused=[*found.refused]
+    )
     fields = plain(found.done) | {"notes": found.notes, "refused": found.refused}
     lines = [*found.done.sentences(), *_losses(found.notes, found.refused)]
     lines.append(f"{len(found.done.unchanged)} schedules stay as they were.")
@@ -597,6 +604,7 @@ def import_schedules(
 
 
 def _import_django(url: str | None, dry_run: bool, as_json: bool) -> None:
+    from ironbeat.access import audit
     from ironbeat.dispatch.schedules import take_over_django
     from ironbeat.schedules.imports import ImportProblem
 
@@ -606,6 +614,7 @@ def _import_django(url: str | None, dry_run: bool, as_json: bool) -> None:
         raise CommandError(
             without_secrets(str(error)), "Nothing was changed.", ExitStatus.USAGE
         ) from error
+    audit.tell(added=list(found.added), refused=list(found.refused))
     verb = "would be added" if dry_run else "added"
     lines = [f"schedule {name}: {verb}" for name in found.added]
     lines += [f"schedule {name}: left alone, it is there already" for name in found.present]

@@ -27,12 +27,14 @@ def test(
     """Send a task through the broker to a worker, and wait a bounded time for its answer."""
     from celery.exceptions import TimeoutError as ResultTimeout
 
+    from ironbeat.access import audit
     from ironbeat.dispatch import TaskManager
 
     manager = TaskManager()
     started = time.monotonic()
     # Nobody wants the answer of a trial that was given up.
     id = manager.submit(TASK, (message,), queue=queue, expires=timeout)
+    audit.tell(run=id)
     try:
         answer = manager.result(id, timeout)["message"]
     except ResultTimeout as error:

@@ -72,6 +72,19 @@ class Masker:
         ordered = sorted(spellings, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
+    def within(self, value: Any, depth: int = 6) -> Any:
+        """``value`` as :func:`masked` has it, and each text in it without secrets."""
+        return self._texts(masked(value, depth), depth)
+
+    def _texts(self, value: Any, depth: int) -> Any:
+        if isinstance(value, str):
+            return self(value)
+        if depth > 0 and isinstance(value, Mapping):
+            return {key: self._texts(inner, depth - 1) for key, inner in value.items()}
+        if depth > 0 and isinstance(value, list | tuple):
+            return [self._texts(inner, depth - 1) for inner in value]
+        return value
+
     def __call__(self, text: str) -> str:
         """``text`` without secrets."""
         if self._known is not None:

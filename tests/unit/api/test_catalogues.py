@@ -38,7 +38,8 @@ def wanted() -> set[str]:
     found |= {"active", "paused", "finished", "invalid", "healthy", "degraded", "unhealthy"}
     found |= {"viewer", "operator", "all", "on", "by name", "next to run first", "done"}
     found |= set(TITLES.values()) | {"unfinished"}
-    found |= {action for action, _ in AUDITED.values()} | {"ratio.set", "login.begin", "login.end"}
+    found |= {change.action for change in AUDITED.values()} | {"schedule.restore", "ratio.set"}
+    found |= {"login.begin", "login.end"}
     found |= {text for _, text in dashboard.formats._UNITS}
     return {text for text in found if text != "ended"} | {"ended"}
 

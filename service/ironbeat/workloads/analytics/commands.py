@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ironbeat import audited
+
 app = typer.Typer(name="analytics", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -46,6 +48,7 @@ def _role(text: str) -> str:
 
 
 @app.command()
+@audited("analytics.run", "date")
 def run(
     date: Annotated[
         str | None, typer.Option(help="Rank as of the end of this day (2026-03-01); else today.")
@@ -106,6 +109,7 @@ def groups(
 
 
 @app.command("import")
+@audited("analytics.import", "file")
 def import_messages(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What to import.")],
     format: Annotated[

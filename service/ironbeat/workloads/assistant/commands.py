@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ironbeat import CommandError, ExitStatus
+from ironbeat import CommandError, ExitStatus, audited
 
 app = typer.Typer(no_args_is_help=True)
 account_app = typer.Typer(no_args_is_help=True)
@@ -28,6 +28,7 @@ def group() -> None:
 
 
 @account_app.command("add")
+@audited("assistant.account_add", "channel", "app_id")
 def add_account(
     channel: Channel,
     app_id: AppId,
@@ -99,18 +100,21 @@ def list_accounts(as_json: AsJson = False) -> None:
 
 
 @account_app.command("disable")
+@audited("assistant.account_disable", "channel", "app_id")
 def disable_account(channel: Channel, app_id: AppId) -> None:
     """Refuse an app's webhooks from now on; its rows stay."""
     _switch(channel, app_id, False)
 
 
 @account_app.command("enable")
+@audited("assistant.account_enable", "channel", "app_id")
 def enable_account(channel: Channel, app_id: AppId) -> None:
     """Take an app's webhooks again."""
     _switch(channel, app_id, True)
 
 
 @account_app.command("remove")
+@audited("assistant.account_remove", "channel", "app_id")
 def remove_account(
     channel: Channel,
     app_id: AppId,
@@ -133,6 +137,7 @@ def users(limit: Limit = 50, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@audited("assistant.grant", "user")
 def grant(
     user: Annotated[int, typer.Argument(help="The user's number in `users`.")],
     permission: Annotated[str, typer.Argument(help="E.g. inventory.read.")],
@@ -181,6 +186,7 @@ def tools(as_json: AsJson = False) -> None:
 
 
 @app.command("try")
+@audited("assistant.try", "channel")
 def try_it(
     channel: Channel = "telegram",
     plain: Annotated[

@@ -13,7 +13,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Response
 from fastapi import Request as HttpRequest
 from starlette.concurrency import run_in_threadpool
 
-from ironbeat import OWN_GUARD, SealingError, connection
+from ironbeat import OWN_GUARD, TAKES_DATA, SealingError, connection
 from ironbeat.workloads.assistant import alerts, reception
 from ironbeat.workloads.assistant.channels.contract import Reply
 from ironbeat.workloads.assistant.incoming import Refusal, Request
@@ -34,7 +34,7 @@ async def check_address(channel: ChannelName, app_id: AppId, request: HttpReques
     return await _answered(lambda: reception.challenge(channel, app_id, asked))
 
 
-@router.post(ADDRESS, tags=[OWN_GUARD], response_class=Response)
+@router.post(ADDRESS, tags=[OWN_GUARD, TAKES_DATA], response_class=Response)
 async def webhook(channel: ChannelName, app_id: AppId, request: HttpRequest) -> Response:
     """A message of a channel, as the channel posts and signs it."""
     body = await _body(request)
@@ -42,7 +42,7 @@ async def webhook(channel: ChannelName, app_id: AppId, request: HttpRequest) -> 
     return await _answered(lambda: reception.receive(channel, app_id, asked))
 
 
-@router.post("/alerts/{channel}/{app_id}", tags=[OWN_GUARD])
+@router.post("/alerts/{channel}/{app_id}", tags=[OWN_GUARD, TAKES_DATA])
 async def alerts_for_a_chat(
     channel: ChannelName,
     app_id: AppId,

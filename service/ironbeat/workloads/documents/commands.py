@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ironbeat import audited
+
 app = typer.Typer(
     name="documents", no_args_is_help=True, help="Metadata for the chunks of documents."
 )
@@ -30,6 +32,7 @@ def _fail(message: str, hint: str, status: int) -> typer.Exit:
 
 
 @app.command()
+@audited("documents.process", "directory")
 def process(
     directory: Annotated[
         Path, typer.Argument(help="Files below it are read: txt, md, html, pdf, docx.")
@@ -230,6 +233,7 @@ def ratio(
 
 
 @app.command()
+@audited("documents.move", "to", when=lambda given: bool(given["yes"]))
 def move(
     to: Annotated[str, typer.Argument(help="rq or celery.")],
     yes: Annotated[
@@ -285,6 +289,7 @@ def _ms(value: float | None) -> str:
 
 
 @app.command()
+@audited("documents.canary", "ratio")
 def canary(
     ratio: Annotated[float, typer.Option("--ratio", min=0, max=1, help="The share for Celery.")],
     seconds: Annotated[float, typer.Option(min=1, help="Watch so long.")] = 300.0,
@@ -320,6 +325,7 @@ def canary(
 
 
 @app.command()
+@audited("documents.rollback", subject="documents")
 def rollback(
     seconds: Annotated[float, typer.Option(min=1, help="Let Celery drain so long.")] = 1800.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, HTTPException, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
+from ironbeat import TAKES_DATA
 from ironbeat.workloads.speech import spelling, store
 from ironbeat.workloads.speech.manager import TaskManager
 from ironbeat.workloads.speech.recording import LARGEST_BYTES
@@ -44,7 +45,7 @@ def add_exercise(exercise: Annotated[NewExercise, Body()]) -> dict[str, int]:
     return {"exercise_id": id}
 
 
-@router.post("/exercises/{exercise_id}/recordings", status_code=202)
+@router.post("/exercises/{exercise_id}/recordings", status_code=202, tags=[TAKES_DATA])
 async def add_recording(
     exercise_id: Number, request: Request, learner: str = ""
 ) -> dict[str, int | str]:
