@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,3 +138,16 @@ class Served:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def log_in(browser: httpx.Client, name: str, password: str) -> httpx.Response:
+    """Log in on the dashboard; from then on the client's headers carry its CSRF token."""
+    token = re.search(r'name="token" value="([^"]+)"', browser.get("/login").text)
+    assert token
+    form = {"name": name, "password": password, "token": token[1], "next": "/"}
+    answer = browser.post("/login", data=form)
+    assert answer.status_code == 303, answer.text
+    csrf = re.search(r'name="csrf" value="([^"]+)"', browser.get("/audit").text)
+    assert csrf
+    browser.headers["x-csrf-token"] = csrf[1]
+    return answer

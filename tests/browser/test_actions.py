@@ -103,6 +103,102 @@ def test_edit_with_a_mistake_and_then_right_and_undo(visit, suite, picture):
     expect(page.locator("main")).to_contain_text("every day at 03:30")
 
 
+def tab_to(page: Page, text: str, most: int = 60) -> None:
+    """Press Tab until what is focused says ``text``, as somebody without a mouse does."""
+    for _ in range(most):
+        if page.evaluate(FOCUSED).startswith(text):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{text!r} cannot be reached by Tab")
+
+
+# What is focused, by its label or its text.
+FOCUSED = """() => {
+    const one = document.activeElement;
+    return (one.labels && one.labels[0] ? one.labels[0].innerText : one.innerText || "").trim();
+}"""
+
+
+def test_a_schedule_is_made_by_keyboard_alone(visit, suite, picture, accessible):
+    page = visit()
+    page.goto("/schedules")
+    tab_to(page, "New schedule")
+    page.keyboard.press("Enter")
+    # The first field has the focus already.
+    expect(page.locator("#f-name")).to_be_focused()
+    page.keyboard.type("tide-table")
+    tab_to(page, "Kind")
+    page.keyboard.type("cron")
+    tab_to(page, "When")
+    page.keyboard.type("15 6 * * 7")
+    # Its next fires are told while one types, without leaving the page.
+    expect(page.locator(".preview [data-words]")).to_contain_text("06:15")
+    expect(page.locator(".preview li")).to_have_count(5)
+    tab_to(page, "Task")
+    page.keyboard.type("harbour.cuont")
+    tab_to(page, "Named arguments")
+    page.keyboard.press("Control+A")
+    page.keyboard.type('{"ships": 5}')
+    accessible(page)
+    picture(page, "schedule-new")
+    tab_to(page, "Make it")
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog[open]")).to_contain_text("Make this schedule?")
+    tab_to(page, "Yes, do it")
+    page.keyboard.press("Enter")
+    # The mistake is said at its field, which has the focus; all else is as it was typed.
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was made:")
+    expect(page.locator("#w-task")).to_contain_text("did you mean 'harbour.count'")
+    expect(page.locator("#f-task")).to_be_focused()
+    expect(page.locator("#f-task")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("[name=name]")).to_have_value("tide-table")
+    accessible(page)
+    picture(page, "schedule-new-mistake")
+    assert suite.sql("SELECT count(*) FROM ironbeat.schedules WHERE name = 'tide-table'") == [(0,)]
+    page.keyboard.press("Control+A")
+    page.keyboard.type("harbour.count")
+    page.keyboard.press("Escape")
+    tab_to(page, "Make it")
+    page.keyboard.press("Enter")
+    tab_to(page, "Yes, do it")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("It is made")
+    assert audit(suite, "schedule.add") == ("operator", "dashboard", "tide-table", "done")
+    [made] = suite.sql(
+        "SELECT kind, expression, timezone, task, kwargs, enabled FROM ironbeat.schedules"
+        " WHERE name = 'tide-table'"
+    )
+    assert made == ("cron", "15 6 * * 7", "Asia/Taipei", "harbour.count", {"ships": 5}, True)
+    wait_for(
+        lambda: (
+            suite.sql(
+                "SELECT next_fire_at IS NOT NULL FROM ironbeat.schedules WHERE name = 'tide-table'"
+            )
+            == [(True,)]
+        )
+    )
+    # And removed again, by keyboard, too.
+    page.reload()
+    tab_to(page, "Remove")
+    page.keyboard.press("Enter")
+    tab_to(page, "Yes, do it")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("It is removed; its runs stay.")
+    assert audit(suite, "schedule.remove") == ("operator", "dashboard", "tide-table", "done")
+
+
+@pytest.mark.parametrize(("locale", "said"), [("zh-TW", "每天 03:30"), ("zh-CN", "每天 03:30")])
+def test_the_next_fires_are_told_in_the_reader_s_language(visit, accessible, picture, locale, said):
+    page = visit(locale=locale, theme="dark")
+    page.goto("/schedules-new")
+    page.locator("[name=expression]").fill("30 3 * * *")
+    expect(page.locator(".preview [data-words]")).to_have_text(said)
+    page.locator("[name=expression]").fill("30 3 * *")
+    expect(page.locator(".preview .wrong")).to_be_visible()
+    accessible(page)
+    picture(page, f"schedule-new-{locale}")
+
+
 def test_backfill_shows_the_slots_before_it_makes_their_runs(visit, suite, picture):
     page = visit()
     page.goto("/schedules/nightly-unload")
@@ -238,6 +334,7 @@ def test_a_viewer_sees_all_and_changes_nothing(visit, suite):
     for path in ("/schedules", "/schedules/nightly-unload", "/runs", "/dead", "/workloads"):
         page.goto(path)
         assert page.locator("main form[method=post]").count() == 0, path
+    assert page.goto("/schedules-new").status == 403
     # Not even with a request of their own making.
     [cookie] = [c for c in page.context.cookies() if c["name"] == "ironbeat_session"]
     csrf = page.locator("header [name=csrf]").get_attribute("value")
@@ -308,6 +405,7 @@ PAGES = (
     "/schedules?view=timeline",
     "/schedules/count-ships",
     "/schedules/count-ships/edit",
+    "/schedules-new",
     "/runs",
     "/between",
     "/dead?handled=true",

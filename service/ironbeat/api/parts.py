@@ -85,6 +85,11 @@ class Parts:
         with self._making:
             return self._app
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the task modules are imported, so that :meth:`celery` returns at once."""
+        return "_app" in self.__dict__
+
     async def ready(self) -> None:
         """Wait until Celery and the task modules are imported, which takes seconds, once."""
         await self.shared("celery", self.celery, IMPORT_SECONDS)

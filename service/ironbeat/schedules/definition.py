@@ -283,11 +283,22 @@ def _typed(values: Mapping[str, Any], zone: Any, problems: dict[str, str]) -> di
                 typed["kind"], typed["expression"] = _SHORT_KINDS[name], _expression(value)
             elif target not in FIELDS:
                 raise ValueError(_instead(name, [*FIELDS, *_SHORT_KINDS, *_LENGTHS]))
+            elif target in ("starts_at", "ends_at") and value and (wrong := _zone_problem(zone)):
+                # No fault of the time, which cannot be read without it.
+                problems["timezone"] = wrong
             else:
                 typed[target] = _read(target, value, zone)
         except ValueError as error:
             problems[name] = str(error)
     return typed
+
+
+def _zone_problem(zone: Any) -> str | None:
+    try:
+        cadence.check_timezone(str(zone))
+    except CadenceError as error:
+        return str(error)
+    return None
 
 
 def _expression(value: Any) -> str:

@@ -17,7 +17,7 @@ import httpx
 import psycopg
 import pytest
 from fastapi.routing import iter_route_contexts
-from tests.api_server import TOKEN, Served
+from tests.api_server import TOKEN, Served, log_in
 
 from ironbeat.api.application import create_api
 from ironbeat.api.audited import READING, TAKES_DATA, Audited
@@ -52,6 +52,7 @@ class Tried:
 
 ONE = {"name": NAME, "task": "billing.charge", "args": [1], "cron": "0 3 * * *"}
 SUBMITTED = {"task": "billing.charge", "args": [1]}
+DAILY = {"kind": "cron", "expression": "5 3 * * *"}
 PAST = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T12:00:00Z"}
 
 # In this order: one is made first, and removed last.
@@ -71,8 +72,11 @@ OVER_HTTP: Mapping[str, Tried] = {
     "DELETE /api/schedules/{name:path}": Tried("schedule.remove", NAME),
 }
 ON_THE_PAGES: Mapping[str, Tried] = {
+    "POST /schedules-new": Tried(
+        "schedule.add", NAME, {"name": NAME, "task": "ironbeat.echo", "args": '["x"]', **DAILY}
+    ),
     "POST /schedules/{name:path}/edit": Tried(
-        "schedule.edit", NAME, {"kind": "cron", "expression": "7 3 * * *"}
+        "schedule.edit", NAME, {**DAILY, "expression": "7 3 * * *"}
     ),
     "POST /schedules/{name:path}/pause": Tried("schedule.pause", NAME),
     "POST /schedules/{name:path}/resume": Tried("schedule.resume", NAME),
@@ -165,20 +169,8 @@ def rows(module_database_url):
 def somebody(watched: Served) -> Iterator[httpx.Client]:
     """A browser with an operator logged in; ``headers`` carry the CSRF token."""
     with httpx.Client(base_url=str(watched.open.base_url), timeout=60) as browser:
-        log_in(browser)
+        log_in(browser, "operator", OPERATOR)
         yield browser
-
-
-def log_in(browser: httpx.Client) -> httpx.Response:
-    token = re.search(r'name="token" value="([^"]+)"', browser.get("/login").text)
-    assert token
-    form = {"name": "operator", "password": OPERATOR, "token": token[1], "next": "/"}
-    answer = browser.post("/login", data=form)
-    assert answer.status_code == 303, answer.text
-    csrf = re.search(r'name="csrf" value="([^"]+)"', browser.get("/audit").text)
-    assert csrf
-    browser.headers["x-csrf-token"] = csrf[1]
-    return answer
 
 
 def address(path: str, subject: str) -> str:
@@ -237,13 +229,11 @@ def eventually(look, seconds: float = 10.0) -> Any:
 
 
 def test_every_change_on_the_pages_has_its_entry(watched, somebody, rows):
-    watched.http.post("/api/schedules", json=ONE)
-    eventually(lambda: must_be_noted(rows, 0, Tried("schedule.add", NAME), "token", "api"))
     for name, tried in ON_THE_PAGES.items():
         method, path = name.split(" ")
         before = latest(rows)[0]
         if tried.action == "login.begin":
-            answer = log_in(somebody)
+            answer = log_in(somebody, "operator", OPERATOR)
         else:
             answer = somebody.request(method, address(path, tried.subject), data=tried.sent)
         assert answer.status_code not in (401, 403, 405, 500), (name, answer.text)

@@ -13,6 +13,7 @@ from ironbeat.api.dashboard import (
     overview,
     queues,
     runs,
+    schedule_forms,
     schedules,
     signing,
     workloads,
@@ -33,6 +34,10 @@ class _Static(StaticFiles):
 
 def install(app: FastAPI) -> None:
     """Add the pages to ``app``, whose ``state.parts`` they use."""
-    for module in (signing, overview, schedules, runs, letters, queues, workloads, changes):
+    # A schedule's name is all the rest of a path: its page comes after its form.
+    for module in (
+        *(signing, overview, schedule_forms, schedules),
+        *(runs, letters, queues, workloads, changes),
+    ):
         app.include_router(module.router, include_in_schema=False)
     app.mount("/static", _Static(directory=STATIC), name="static")

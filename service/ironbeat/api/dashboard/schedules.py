@@ -1,8 +1,7 @@
-"""The schedules: a list, what is to come, one of them, and every change of it."""
+"""The schedules: a list, what is to come, one of them, and what is done with it by a button."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,7 +20,6 @@ from ironbeat.api.visitors import OperatorOf, Visitor, VisitorOf, form_of
 from ironbeat.schedules import planner, store, wording_zh
 from ironbeat.schedules.cadence import CadenceError, moment
 from ironbeat.schedules.definition import FIELDS, Definition, DefinitionError
-from ironbeat.schedules.store import Schedule
 from ironbeat.watch import lately
 from ironbeat.watch.punctuality import read_schedules
 
@@ -37,32 +35,8 @@ Connection = psycopg.Connection[Any]
 Changed = TypeVar("Changed")
 Text = Annotated[str | None, Query(max_length=200)]
 
-# The fields of the form, each with what a definition holds under it.
-_EDITED: Mapping[str, Callable[[Definition], Any]] = {
-    "task": lambda d: d.task,
-    "timezone": lambda d: d.timezone,
-    "args": lambda d: json.dumps(d.args, ensure_ascii=False),
-    "kwargs": lambda d: json.dumps(d.kwargs, ensure_ascii=False),
-    "queue": lambda d: d.queue or "",
-    "priority": lambda d: "" if d.priority is None else str(d.priority),
-    "starts_at": lambda d: _local(d.starts_at, d.timezone),
-    "ends_at": lambda d: _local(d.ends_at, d.timezone),
-    "jitter": lambda d: f"{d.jitter_seconds}s",
-    "expires": lambda d: "" if d.expires_seconds is None else f"{d.expires_seconds}s",
-    "catch_up": lambda d: d.catch_up,
-    "catch_up_max": lambda d: str(d.catch_up_max),
-    "catch_up_window": lambda d: (
-        "" if d.catch_up_window_seconds is None else f"{d.catch_up_window_seconds}s"
-    ),
-    "overlap": lambda d: d.overlap,
-}
+# What a kind of schedule is called where a person gives it.
 KINDS = {"cron": "cron", "interval": "every", "solar": "solar", "once": "once"}
-
-
-def _local(at: datetime | None, zone: str) -> str:
-    if at is None:
-        return ""
-    return at.astimezone(ZoneInfo(zone)).replace(tzinfo=None).isoformat(sep=" ")
 
 
 def in_words(request: Request) -> Callable[[Any], str]:
@@ -95,6 +69,7 @@ async def schedules(
     order: Literal["name", "next"] = "name",
     view: Literal["list", "timeline"] = "list",
     after: Annotated[str, Query(max_length=300)] = "",
+    told: Annotated[str, Query(max_length=20)] = "",
 ) -> Any:
     """A page of schedules, as a list or on a line of the next 24 hours."""
     now = datetime.now(UTC)
@@ -131,45 +106,15 @@ async def schedules(
         only=only,
         order=order,
         view=view,
+        told=told,
     )
-
-
-@router.get("/schedules/{name:path}/edit")
-async def edit_form(request: Request, name: str, _: VisitorOf) -> Any:
-    """The form to change a schedule."""
-    found = await read(parts_of(request), lambda c: store.get(c, name))
-    return _form(request, found, _values(found.definition), {})
-
-
-@router.post("/schedules/{name:path}/edit")
-async def edit(request: Request, name: str, who: OperatorOf) -> Any:
-    """Change a schedule. Beat follows within a second."""
-    form, parts = await form_of(request), parts_of(request)
-    found = await read(parts, lambda c: store.get(c, name))
-    changes = _changes(found.definition, form)
-    if not changes:
-        return redirect(f"/schedules/{segment(name)}", told="unchanged")
-    await parts.ready()
-    app = parts.celery()
-    try:
-        await _change(
-            parts,
-            who,
-            "schedule.edit",
-            name,
-            lambda c: store.edit(c, name, changes, tasks=app.tasks, queues=app.amqp.queues),
-            changes,
-        )
-    except DefinitionError as error:
-        return _form(request, found, _values(found.definition) | form, error.problems, 422)
-    return redirect(f"/schedules/{segment(name)}", told="edited")
 
 
 @router.post("/schedules/{name:path}/pause")
 async def pause(request: Request, name: str, who: OperatorOf) -> Any:
     """Let a schedule make no fires until it is resumed."""
     parts = parts_of(request)
-    await _change(parts, who, "schedule.pause", name, lambda c: store.pause(c, name))
+    await change(parts, who, "schedule.pause", name, lambda c: store.pause(c, name))
     return await _back(request, name, "paused")
 
 
@@ -177,7 +122,7 @@ async def pause(request: Request, name: str, who: OperatorOf) -> Any:
 async def resume(request: Request, name: str, who: OperatorOf) -> Any:
     """Let a schedule fire again, from now on."""
     parts = parts_of(request)
-    await _change(parts, who, "schedule.resume", name, lambda c: store.resume(c, name))
+    await change(parts, who, "schedule.resume", name, lambda c: store.resume(c, name))
     return await _back(request, name, "resumed")
 
 
@@ -185,14 +130,14 @@ async def resume(request: Request, name: str, who: OperatorOf) -> Any:
 async def restore(request: Request, name: str, who: OperatorOf) -> Any:
     """Undo edits: what code declares holds again."""
     parts = parts_of(request)
-    await _change(parts, who, "schedule.restore", name, lambda c: store.restore(c, name))
+    await change(parts, who, "schedule.restore", name, lambda c: store.restore(c, name))
     return redirect(f"/schedules/{segment(name)}", told="restored")
 
 
 @router.post("/schedules/{name:path}/remove")
 async def remove(request: Request, name: str, who: OperatorOf) -> Any:
     """Forget a schedule; its runs stay."""
-    await _change(parts_of(request), who, "schedule.remove", name, lambda c: store.remove(c, name))
+    await change(parts_of(request), who, "schedule.remove", name, lambda c: store.remove(c, name))
     return redirect("/schedules", told="removed")
 
 
@@ -326,48 +271,7 @@ async def schedule(
     )
 
 
-def _values(definition: Definition) -> dict[str, str]:
-    values = {name: str(value(definition)) for name, value in _EDITED.items()}
-    return values | {
-        "kind": KINDS.get(definition.kind, "cron"),
-        "expression": str(definition.expression),
-    }
-
-
-def _changes(definition: Definition, form: Mapping[str, str]) -> dict[str, str]:
-    """What the form says other than the definition, as a person types it."""
-    before = _values(definition)
-    changes = {
-        name: form[name] for name in _EDITED if name in form and form[name].strip() != before[name]
-    }
-    times = ("kind", "expression")
-    if any(form.get(name, before[name]).strip() != before[name] for name in times):
-        kind = form.get("kind", before["kind"])
-        if kind not in KINDS.values():
-            raise Problem(422, "A schedule is one of cron, every, solar, once.")
-        changes[kind] = form.get("expression", before["expression"])
-    return changes
-
-
-def _form(
-    request: Request,
-    found: Schedule,
-    values: Mapping[str, str],
-    problems: Mapping[str, str],
-    status: int = 200,
-) -> Any:
-    return render(
-        request,
-        "schedule_edit.html",
-        status,
-        schedule=found,
-        values=values,
-        problems=problems,
-        kinds=list(KINDS.values()),
-    )
-
-
-async def _change(
+async def change(
     parts: Parts,
     who: Visitor,
     action: str,
@@ -375,12 +279,13 @@ async def _change(
     work: Callable[[Connection], Changed],
     detail: Mapping[str, Any] | None = None,
 ) -> Changed:
-    """Change a schedule, and have that in the audit."""
+    """Change a schedule, and have that in the audit. ``detail`` is masked here."""
     url = parts.settings.database_url.get_secret_value()
+    noted = parts.mask.within(detail or {})
 
     def call() -> Changed:
         with (
-            audit.noted(url, who.actor, action, name, detail),
+            audit.noted(url, who.actor, action, name, noted),
             database.connection(url) as connection,
         ):
             return work(connection)
