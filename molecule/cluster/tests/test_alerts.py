@@ -217,11 +217,12 @@ def crashing_task(suite: Suite) -> Iterator[None]:
 
 
 @contextmanager
-def frozen_worker(suite: Suite) -> Iterator[None]:
-    """A worker process stands still; its watchdog ends it."""
-    host = suite.hosts["ironbeat-worker1"]
-    _, pid = host.programs()["worker:worker_00"]
-    host.out(f"kill -STOP {pid}")
+def frozen_workers(suite: Suite) -> Iterator[None]:
+    """All worker processes stand still; their watchdogs end them."""
+    for host in suite.group("workers"):
+        found = host.programs().items()
+        pids = [str(pid) for name, (_, pid) in found if name.startswith("worker:")]
+        host.out(f"kill -STOP {' '.join(pids)}")
     yield
 
 
@@ -300,8 +301,7 @@ def failing_tasks(suite: Suite) -> Iterator[None]:
 @contextmanager
 def busy_workers(suite: Suite) -> Iterator[None]:
     """Every worker has a long task, one of which needs much memory, and fifteen more wait."""
-    ids = suite.call("errands.fill", [MUCH_MB, LONG_SECONDS])
-    ids += suite.submit("errands.run", [LONG_SECONDS] * (WORKERS - 1))
+    ids = suite.call("errands.fill", [MUCH_MB, LONG_SECONDS], *([1, LONG_SECONDS],) * (WORKERS - 1))
     wait_until(lambda: len(suite.executions(ids)) == WORKERS, 60, "all workers are busy")
     suite.submit("errands.run", [0.0] * 15)
     yield
@@ -342,8 +342,6 @@ def test_what_happens_to_single_parts(suite: Suite, watch: Watch) -> None:
     causes = [
         Cause("the outside monitor refuses pings", lambda _: refusing_monitor(watch),
               {"heartbeat_refused": 300}),
-        Cause("a worker stands still (SIGSTOP)", frozen_worker,
-              {"worker_silent": 30, "lease_lost": 0, "processes_stuck": 75}),
         Cause("a node exporter is stopped", services("database", "prometheus-node-exporter"),
               {"exporter_down": 0}),
         Cause("a certificate of ten days is served", short_certificate, {"certificate_expires": 0}),
@@ -356,6 +354,15 @@ def test_what_happens_to_single_parts(suite: Suite, watch: Watch) -> None:
     if has_disks():
         causes.append(Cause("a file system is full", full_disk, {"disk_full": 0}))
     watch.shows(suite, *causes)
+
+
+def test_workers_stand_still(suite: Suite, watch: Watch) -> None:
+    """All of them: what one alone held, another one takes over before anybody calls it silent."""
+    watch.shows(
+        suite,
+        Cause("all workers stand still (SIGSTOP)", frozen_workers,
+              {"lease_lost": 0, "worker_silent": 30, "processes_stuck": 75}),
+    )  # fmt: skip
 
 
 def test_what_takes_long(suite: Suite, watch: Watch) -> None:

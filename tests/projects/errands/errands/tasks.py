@@ -78,7 +78,7 @@ def crash() -> None:
     ctypes.string_at(0)
 
 
-@shared_task(name="errands.fill")
+@shared_task(name="errands.fill", soft_time_limit=1200, time_limit=1300)
 def fill(megabytes: int, seconds: float) -> None:
     """A long one that needs much memory."""
     trace("begin")
