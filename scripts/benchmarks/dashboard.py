@@ -2,8 +2,9 @@
 
 The database gets a million ended runs over the last 30 days, 20,000 live ones, 100,000 schedules
 and a week of noted queues; then each page is asked for again and again over HTTP, by one who is
-logged in. A page's time is from the request to its last byte, measured at the client; what a
-browser does with it then is not in it.
+logged in. A page's time is from the request to its last byte, measured at the client. The first
+screen is then opened in a real Chromium, with an empty cache each time, until its first content is
+painted and until everything is loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import httpx
 import psycopg
 from cryptography.fernet import Fernet
 
-from benchmarks import report
+from benchmarks import browser, report
 from benchmarks.programs import BINARIES, Trouble, running
 from benchmarks.report import Column, Figures
 from benchmarks.servers import RESULTS, RUN, Servers, servers
@@ -35,6 +36,7 @@ COLUMNS = (
 )
 #: The first screen's line.
 FIRST_SCREEN_MS = 300.0
+FIRST_SCREEN = "first screen in Chromium: loaded"
 PASSWORD = secrets.token_urlsafe(16)
 PAGES = {
     "overview": "/",
@@ -127,7 +129,8 @@ def run(arguments: argparse.Namespace, peers: Sequence[str]) -> int:
         COLUMNS,
         as_json=arguments.json,
     )
-    return int(results["overview"]["p95"] >= FIRST_SCREEN_MS)
+    shown = results.get(FIRST_SCREEN, results["overview"])
+    return int(shown["p95"] >= FIRST_SCREEN_MS)
 
 
 def _fill(url: str, arguments: argparse.Namespace) -> None:
@@ -179,7 +182,21 @@ def _measure(found: Servers, url: str, rounds: int) -> dict[str, Figures]:
         for name, path in PAGES.items():
             report.say(name)
             results[name] = _times(http, path, rounds)
+        if browser.path() is None:
+            report.say("no Chromium is installed (scripts/browser): not measured in one")
+        else:
+            report.say("the first screen in Chromium")
+            results |= _in_chromium(http, rounds)
         return results
+
+
+def _in_chromium(http: httpx.Client, rounds: int) -> dict[str, Figures]:
+    cookies = [(cookie.name, cookie.value or "") for cookie in http.cookies.jar]
+    seen = browser.visits(f"{http.base_url}/", cookies, rounds)
+    return {
+        "first screen in Chromium: painted": _figures([each.painted for each in seen]),
+        FIRST_SCREEN: _figures([each.loaded for each in seen]),
+    }
 
 
 def _log_in(http: httpx.Client) -> None:
@@ -212,10 +229,13 @@ def _times(http: httpx.Client, path: str, rounds: int) -> Figures:
         if answer.status_code != 200:
             raise Trouble(f"{path}: {answer.status_code} {answer.text[:500]}")
         size = len(answer.content)
+    return {**_figures(times), "kb": size / 1000}
+
+
+def _figures(times: Sequence[float]) -> Figures:
     return {
         "first": times[0],
         "p50": report.percentile(times, 0.5),
         "p95": report.percentile(times, 0.95),
         "worst": max(times),
-        "kb": size / 1000,
     }
