@@ -86,7 +86,7 @@ def count(rows) -> int:
 
 def wrong_at(page: str) -> dict[str, str]:
     """The fields of a page that are marked as wrong, each with what stands below it."""
-    told = dict(re.findall(r'<span class="wrong" id="w-(\w+)" lang="en">([^<]*)</span>', page))
+    told = dict(re.findall(r'<span class="wrong" id="w-(\w+)">([^<]*)</span>', page))
     marked = re.findall(r'id="f-(\w+)"[^>]*aria-invalid="true"[^>]*aria-describedby="w-', page)
     assert sorted(told) == sorted(marked)
     return told
@@ -299,5 +299,9 @@ def test_in_every_language(browser, rows, language):
         "/schedules-preview", params={"kind": "cron", "expression": "30 3 * * *"}, headers=cookie
     ).text
     assert "每天 03:30" in told and said["The next runs"] in told
-    wrong = browser.post("/schedules-new", data=ASKED | {"task": ""}, headers=cookie).text
+    mistakes = {"task": "billing.chrage", "queue": "nowhere"}
+    wrong = browser.post("/schedules-new", data=ASKED | mistakes, headers=cookie).text
     assert said["Nothing was made:"] in wrong
+    assert set(wrong_at(wrong)) == set(mistakes)
+    assert not any("did you mean" in each for each in wrong_at(wrong).values())
+    assert "&#39;billing.charge&#39;" in wrong_at(wrong)["task"]

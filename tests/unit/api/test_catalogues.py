@@ -11,7 +11,7 @@ import pytest
 
 import ironbeat.api.dashboard as dashboard
 from ironbeat.api.audited import _THINGS
-from ironbeat.api.dashboard import overview, pages, runs
+from ironbeat.api.dashboard import explained, overview, pages, runs
 from ironbeat.api.dashboard.language import LANGUAGES
 from ironbeat.api.problems import TITLES
 from ironbeat.cli.audited import AUDITED
@@ -41,6 +41,7 @@ def wanted() -> set[str]:
     found |= {change.action for change in AUDITED.values()} | {"schedule.restore", "ratio.set"}
     found |= {"login.begin", "login.end"}
     found |= {text for _, text in dashboard.formats._UNITS}
+    found |= {*explained.SENTENCES, *explained.FIELDS}
     return {text for text in found if text != "ended"} | {"ended"}
 
 

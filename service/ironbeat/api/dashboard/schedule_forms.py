@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
 
+from ironbeat.api.dashboard.explained import explain
 from ironbeat.api.dashboard.overview import read
-from ironbeat.api.dashboard.pages import PageRoute, redirect, render, segment
+from ironbeat.api.dashboard.pages import PageRoute, redirect, render, segment, translator
 from ironbeat.api.dashboard.schedules import KINDS, change, in_words
 from ironbeat.api.parts import Parts, parts_of
 from ironbeat.api.problems import Problem
@@ -157,7 +158,7 @@ async def preview(
         anchor = definition.starts_at or await _anchor(parts, of) or now.replace(microsecond=0)
         fires = definition.upcoming(SHOWN_FIRES, now=now, anchor=anchor)
     except DefinitionError as error:
-        problems = _at_fields(error.problems)
+        problems = _at_fields(request, error.problems)
         return render(request, "schedule_preview.html", words="", fires=(), problems=problems)
     return render(
         request,
@@ -228,12 +229,13 @@ def _changes(definition: Definition, form: Mapping[str, str]) -> dict[str, str]:
     return changes
 
 
-def _at_fields(problems: Mapping[str, str]) -> dict[str, str]:
-    """The problems by the field of the form that has to be changed."""
+def _at_fields(request: Request, problems: Mapping[str, str]) -> dict[str, str]:
+    """The problems by the field of the form that has to be changed, in the reader's language."""
+    say = translator(request)
     told: dict[str, str] = {}
     for name, problem in problems.items():
-        field = _TOLD_AT.get(name, name)
-        told[field] = f"{told[field]}; {problem}" if field in told else problem
+        field, said = _TOLD_AT.get(name, name), explain(problem, say)
+        told[field] = f"{told[field]}; {said}" if field in told else said
     return told
 
 
@@ -250,7 +252,7 @@ async def _form(
         status,
         schedule=found,
         values=values,
-        problems=_at_fields(problems),
+        problems=_at_fields(request, problems),
         kinds=list(_KIND_OF),
         known=await _known(parts_of(request)),
     )
