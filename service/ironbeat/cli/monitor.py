@@ -30,6 +30,9 @@ class Sort(StrEnum):
     AGE = "age"
 
 
+# The column of the queues on the screen that each is; none: as they are declared.
+SORTED_BY = {Sort.NAME: "", Sort.LENGTH: "waiting", Sort.AGE: "oldest"}
+
 NEWEST_RUNS = 12
 SCHEDULES_SHOWN = 15
 
@@ -45,7 +48,10 @@ def monitor(
     ] = Sort.NAME,
     only: Annotated[
         str | None,
-        typer.Option(help="Only queues, runs and schedules with this in a name, or in a run's id."),
+        typer.Option(
+            help="Only what has each of these words in a name: queue, task, worker, schedule, or"
+            " a run's id or state."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -53,7 +59,10 @@ def monitor(
     if as_json:
         _print_lines(interval, count)
     elif sys.stdout.isatty():
-        _live_screen(interval, count, sort, only)
+        from ironbeat.cli.live import live_screen
+        from ironbeat.cli.screen import started
+
+        live_screen(started(SORTED_BY[sort], only), interval, count)
     else:
         _print_pages(interval, count or 1, sort, only)
 
@@ -92,18 +101,6 @@ def _print_pages(interval: float, count: int, sort: Sort, only: str | None) -> N
         out.print(page(*chosen(*_look(), sort, only)))
 
 
-def _live_screen(interval: float, count: int | None, sort: Sort, only: str | None) -> None:
-    from rich.console import Console
-    from rich.live import Live
-
-    from ironbeat.cli.terminal import follow_terminal
-
-    follow_terminal()
-    with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
-        for _ in _ticks(interval, count):
-            live.update(page(*chosen(*_look(), sort, only)), refresh=True)
-
-
 def _ticks(interval: float, count: int | None) -> Any:
     """Yield at once and then every ``interval`` seconds, whatever the caller does in between."""
     due = time.monotonic()
@@ -124,22 +121,25 @@ def _ticks(interval: float, count: int | None) -> Any:
 def chosen(
     seen: Status, newest: list[Run], sort: Sort, only: str | None
 ) -> tuple[Status, list[Run]]:
-    """What the screen shows of a look: queues in their order, and only what was asked for. Pure."""
-    text = (only or "").lower()
+    """What a page shows of a look: queues in their order, and only what was asked for. Pure."""
+    from ironbeat.cli.looks import Look, Question
+    from ironbeat.cli.screen import Section, matches, ordered, rows, started, words
 
-    def wanted(*names: str | None) -> bool:
-        return any(text in name.lower() for name in names if name)
+    state, look = started(SORTED_BY[sort], only), Look(Question(), seen, tuple(newest))
+    wanted = words(only or "")
 
-    queues = [queue for queue in seen.queues if not text or wanted(queue.name)]
-    if sort is Sort.LENGTH:
-        queues.sort(key=lambda queue: -(queue.length or 0))
-    elif sort is Sort.AGE:
-        queues.sort(key=lambda queue: -(queue.oldest_age_seconds or 0.0))
-    if text:
-        newest = [run for run in newest if wanted(run.task, run.schedule_name, run.queue, run.id)]
-        schedules = tuple(each for each in seen.schedules if wanted(each.name, each.task))
-        seen = replace(seen, schedules=schedules)
-    return replace(seen, queues=tuple(queues)), newest
+    def kept(section: Section) -> list[Any]:
+        found = rows(section, state.place, look)
+        return [row for row in found if matches(row, wanted)]
+
+    queues = kept(Section.QUEUES)
+    if order := state.orders.get(Section.QUEUES):
+        queues = ordered(Section.QUEUES, queues, order, seen.at)
+    return replace(
+        seen,
+        queues=tuple(row.item for row in queues),
+        schedules=tuple(row.item for row in kept(Section.SCHEDULES)),
+    ), [row.item for row in kept(Section.RUNS)]
 
 
 def page(seen: Status, newest: list[Run]) -> RenderableType:

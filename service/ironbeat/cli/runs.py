@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +12,12 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ironbeat.cli.failures import CommandError, ExitStatus, not_found
-from ironbeat.cli.output import JsonFlag, clock, duration, narrow, show, table, words
+from ironbeat.cli.output import JsonFlag, clock, duration, moment, narrow, show, table, words
 from ironbeat.cli.when import ACCEPTED, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from ironbeat.runs.ledger import Ledger
     from ironbeat.runs.model import Run
@@ -132,7 +134,7 @@ def _states(wanted: list[RunState] | None) -> tuple[Any, ...]:
     return tuple(sorted(named))
 
 
-def runs_table(found: list[Run], title: str | None = None) -> RenderableType:
+def runs_table(found: Sequence[Run], title: str | None = None) -> Table:
     """Runs, one a line."""
     from ironbeat.cli.views import first_line, state_text
 
@@ -264,9 +266,31 @@ def run_details(run: Run) -> RenderableType:
     )
     made.show_header = False
     parts: list[RenderableType] = [made]
+    if isinstance(run.attempts, list) and run.attempts:
+        parts += ["", _earlier_attempts(run.attempts)]
     if run.traceback:
         parts += [Text("\ntraceback", style="bold"), Text(run.traceback.rstrip())]
     return Group(*parts)
+
+
+def _earlier_attempts(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The attempts before the last one, as the ledger noted them when it gave them up."""
+
+    def at(value: Any) -> str:
+        return moment(datetime.fromisoformat(value)) if isinstance(value, str) else "–"
+
+    rows = [
+        (
+            each.get("attempt"),
+            at(each.get("started_at")),
+            at(each.get("ended_at")),
+            each.get("worker"),
+            each.get("error"),
+        )
+        for each in found
+    ]
+    columns = [">!attempt", "!started", "!ended", "worker", "error"]
+    return table("earlier attempts", columns, rows, fold=True)
 
 
 def _compact(value: Any) -> str | None:

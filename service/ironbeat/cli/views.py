@@ -13,11 +13,14 @@ from rich.text import Text
 from ironbeat.cli.output import clock, duration, moment, narrow, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ironbeat.watch import (
         Between,
         Failure,
         Health,
         Limit,
+        Process,
         QueueStatus,
         Report,
         Running,
@@ -89,47 +92,31 @@ def figure(value: float | None, unit: str) -> str:
 
 def workers(status: Status) -> RenderableType:
     """The processes: what each does, and how much memory and CPU it takes."""
-    rows: list[Sequence[Any]] = []
-    for worker in (*status.workers, *status.rq_workers):
-        rows.append(
-            (
-                worker.name,
-                worker.pid,
-                _alive(worker.alive),
-                ", ".join(worker.queues) or "all",
-                _megabytes(worker.rss_mb),
-                _percent(worker.cpu_pct),
-                worker.consumed,
-                _doing(worker),
-            )
-        )
-    for beat in status.beats:
-        ticked = (
-            f"ticked {duration(beat.tick_age_seconds)} ago, fired {beat.fired or 0}"
-            if beat.tick_age_seconds is not None
-            else None
-        )
-        memory, cpu = _megabytes(beat.rss_mb), _percent(beat.cpu_pct)
-        rows.append(
-            (f"beat {beat.name}", beat.pid, _alive(beat.alive), None, memory, cpu, None, ticked)
-        )
-    for process in (*status.schedulers, *status.processes):
-        rows.append(
-            (
-                f"{process.kind} {process.name}",
-                process.pid,
-                _alive(process.alive),
-                None,
-                _megabytes(process.rss_mb),
-                _percent(process.cpu_pct),
-                None,
-                None,
-            )
-        )
-    if not rows:
+    found = [*status.workers, *status.rq_workers, *status.beats]
+    found += [*status.schedulers, *status.processes]
+    if not found:
         return Text("Processes: none has a lease", style="bold red")
+    return processes(found, "Processes")
+
+
+def processes(found: Sequence[Process], title: str | None = None) -> Table:
+    """Processes of every kind, one a line."""
     columns = ["!process", ">!pid", "!lease", "queues", ">!memory", ">!CPU", ">consumed", "doing"]
-    return table("Processes", columns, rows)
+    return table(title, columns, [_process(process) for process in found])
+
+
+def _process(process: Process) -> Sequence[Any]:
+    from ironbeat.watch import Beat, Worker
+
+    queues = consumed = doing = None
+    name = f"{process.kind} {process.name}"
+    if isinstance(process, Worker):
+        name, consumed, doing = process.name, process.consumed, _doing(process)
+        queues = ", ".join(process.queues) or "all"
+    elif isinstance(process, Beat) and process.tick_age_seconds is not None:
+        doing = f"ticked {duration(process.tick_age_seconds)} ago, fired {process.fired or 0}"
+    memory, cpu = _megabytes(process.rss_mb), _percent(process.cpu_pct)
+    return (name, process.pid, _alive(process.alive), queues, memory, cpu, consumed, doing)
 
 
 def _doing(worker: Worker) -> str:
@@ -183,9 +170,12 @@ def queues(found: Sequence[QueueStatus]) -> RenderableType:
 BAR_WIDTH = 30
 
 
-def queue_bars(found: Sequence[QueueStatus]) -> RenderableType:
-    """The queues as bars, each as long as its share of the longest one."""
-    longest = max((queue.length or 0 for queue in found), default=0)
+def queue_bars(
+    found: Sequence[QueueStatus], title: str | None = "Queues", longest: int | None = None
+) -> Table:
+    """The queues as bars, each as long as its share of the longest one, or of ``longest``."""
+    if longest is None:
+        longest = max((queue.length or 0 for queue in found), default=0)
     rows = []
     for queue in found:
         length = queue.length or 0
@@ -203,7 +193,7 @@ def queue_bars(found: Sequence[QueueStatus]) -> RenderableType:
             )
         )
     columns = ["!queue", "", ">!waiting", ">!oldest", ">!running", ">!consumers"]
-    return table("Queues", columns, rows)
+    return table(title, columns, rows)
 
 
 def stores(status: Status) -> RenderableType:
@@ -251,11 +241,18 @@ def outcomes(status: Status) -> RenderableType:
 def schedules(status: Status) -> RenderableType:
     """The schedules: last run, how it went, how long it took, next run."""
     found = status.schedules
+    total = status.punctuality.schedules if status.punctuality else len(found)
+    title = f"Schedules ({len(found)} of {total})" if total > len(found) else "Schedules"
+    return schedule_table(found, status.at, title)
+
+
+def schedule_table(found: Sequence[Schedule], now: datetime, title: str | None = None) -> Table:
+    """Schedules, one a line."""
     rows = [
         (
             schedule.name,
             schedule.expression,
-            _next(schedule, status.at),
+            _next(schedule, now),
             clock(schedule.last_started_at or schedule.last_scheduled_for),
             state_text(schedule.last_state),
             duration(schedule.last_seconds),
@@ -263,8 +260,6 @@ def schedules(status: Status) -> RenderableType:
         )
         for schedule in found
     ]
-    total = status.punctuality.schedules if status.punctuality else len(found)
-    title = f"Schedules ({len(found)} of {total})" if total > len(found) else "Schedules"
     return table(title, ["schedule", "when", "!next", "!last", "!", ">!took", "error"], rows)
 
 

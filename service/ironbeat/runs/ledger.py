@@ -22,6 +22,7 @@ from psycopg.rows import class_row, tuple_row
 
 from ironbeat import database, queries
 from ironbeat.runs.model import (
+    LIVE_STATES,
     Claim,
     Filters,
     LedgerUnavailable,
@@ -487,14 +488,17 @@ class Ledger:
     @staticmethod
     def _find(connection: Connection, filters: Filters) -> list[Run]:
         where, parameters = conditions(filters)
-        statement = cast(
-            "LiteralString",
-            f"(SELECT {COLUMNS} FROM ironbeat.runs WHERE {where}"  # noqa: S608
-            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s) UNION ALL "
-            f"(SELECT {COLUMNS} FROM ironbeat.run_history WHERE {where}"
-            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s)"
-            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
-        )
+        newest = "ORDER BY created_at DESC, id DESC LIMIT %(limit)s"
+        states = filters.wanted_states()
+        # The history holds no live run, and looking for one reads all of it.
+        live_only = bool(states) and LIVE_STATES.issuperset(states)
+        tables = ("runs",) if live_only else ("runs", "run_history")
+        parts = [
+            f"(SELECT {COLUMNS} FROM ironbeat.{table} WHERE {where} {newest})"  # noqa: S608
+            for table in tables
+        ]
+        found = " UNION ALL ".join(parts)
+        statement = cast("LiteralString", f"SELECT * FROM ({found}) AS found {newest}")  # noqa: S608
         with connection.cursor(row_factory=class_row(Run)) as cursor:
             return cursor.execute(statement, parameters).fetchall()
 
@@ -556,8 +560,20 @@ def conditions(filters: Filters) -> tuple[str, dict[str, Any]]:
             " OR kwargsrepr ILIKE %(pattern)s OR error ILIKE %(pattern)s)"
         )
         parameters["text"] = filters.text
-        parameters["pattern"] = "%" + filters.text.replace("%", r"\%").replace("_", r"\_") + "%"
+        parameters["pattern"] = _containing(filters.text)
+    if filters.names:
+        clauses.append(
+            "concat_ws(E'\\n', id, task, queue, worker, schedule_name, state)"
+            " ILIKE ALL(%(names)s::text[])"
+        )
+        parameters["names"] = [_containing(name) for name in filters.names]
     if filters.before is not None:
         clauses.append("(created_at, id) < (%(before_at)s, %(before_id)s)")
         parameters["before_at"], parameters["before_id"] = filters.before
     return " AND ".join(clauses), parameters
+
+
+def _containing(text: str) -> str:
+    """The LIKE pattern of what has ``text`` in it."""
+    escaped = re.sub(r"([\\%_])", r"\\\1", text)
+    return f"%{escaped}%"

@@ -205,7 +205,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which runs to list: every condition given must hold. Times bound ``created_at``."""
+    """Which runs to list: every condition given must hold. Times bound ``created_at``.
+
+    ``text`` is looked for in what a run was about (task, arguments, error); each of ``names`` in
+    what it is called by: its id, task, queue, worker, schedule or state.
+    """
 
     state: State | None = None
     states: tuple[State, ...] = ()
@@ -215,6 +219,7 @@ class Filters:
     queue: str | None = None
     worker: str | None = None
     text: str | None = None
+    names: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
     parent_id: str | None = None

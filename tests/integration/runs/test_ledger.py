@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -268,3 +269,36 @@ def test_an_unreachable_database_is_said_so() -> None:
     ledger = Ledger("postgresql://nobody@127.0.0.1:9/none")
     with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be reached"):
         ledger.get("1")
+
+
+def test_finding_by_what_a_run_is_called(ledger: Ledger) -> None:
+    ledger.create(
+        [
+            replace(new("a"), task="shop.open", queue="docks", schedule_name="nightly sum"),
+            replace(new("b"), task="shop.close", queue="back_slash\\"),
+            replace(new("c"), task="mail", queue="docks"),
+        ]
+    )
+    taken = [
+        replace(claim("b"), task="shop.close", queue="back_slash\\"),
+        replace(claim("c"), task="mail", queue="docks"),
+    ]
+    ledger.claim(taken, lease="a", worker="worker-a")
+    ledger.settle([Outcome("b", 1, "failed")])
+
+    def found(*names: str, **conditions: Any) -> list[str]:
+        return sorted(run.id for run in ledger.find(Filters(names=names, **conditions)))
+
+    assert found("SHOP") == ["a", "b"]
+    assert found("docks") == ["a", "c"]
+    assert found("docks", "shop") == ["a"]
+    assert found("failed") == ["b"]
+    assert found("night", "sum") == ["a"]
+    assert found("back_slash\\") == ["b"]
+    assert found("d_cks") == found("%") == []
+    # One that is being executed is found by its worker, too.
+    assert found("WORKER-A", "docks") == ["c"]
+    # States that only live runs have, and those that only ended ones have.
+    assert found(states=("running",)) == ["c"]
+    assert found(states=("pending", "running")) == ["a", "c"]
+    assert found(states=("running", "failed")) == ["b", "c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
@@ -15,6 +16,7 @@ from ironbeat.watch import QueueStatus, Waiting
 class Look:
     queues: tuple
     schedules: tuple = ()
+    at: datetime = datetime(2026, 3, 10, tzinfo=UTC)
 
 
 def queue(name: str, length: int, age: float = 0.0, consumers: int = 1) -> QueueStatus:
