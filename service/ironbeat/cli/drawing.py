@@ -32,9 +32,10 @@ Line = list[Segment]
 
 # What a terminal would obey: a run's arguments and errors are text of others.
 CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "·")
-KEYS = "↑↓ select  Tab list  Enter open  s sort  r reverse  / filter  p pause  ? help  q end"
+# The last ones are cut off first.
+KEYS = "q end  ? help  Enter open  / filter  s sort  r reverse  Tab list  ↑↓ select  p pause"
 KEYS_OPENED = "Esc back  " + KEYS
-KEYS_OF_A_TEXT = "Esc back  ↑↓ PgUp PgDn scroll  p pause  ? help  q end"
+KEYS_OF_A_TEXT = "Esc back  q end  ? help  ↑↓ PgUp PgDn scroll  p pause"
 
 
 @dataclass(frozen=True, slots=True)

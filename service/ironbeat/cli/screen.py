@@ -309,7 +309,9 @@ def shares(room: int, wanted: Sequence[int], focus: int) -> list[int]:
         alone = max(0, room - PANE_HEAD)
         return [min(alone, n) if i == focus else -1 for i, n in enumerate(wanted)]
     given = [0] * count
-    for _ in range(room - count * PANE_HEAD):
+    # An empty list has a title and no columns to name.
+    heads = sum(PANE_HEAD if n else 1 for n in wanted)
+    for _ in range(room - heads):
         hungry = [i for i in range(count) if given[i] < wanted[i]]
         if not hungry:
             break
@@ -491,8 +493,11 @@ HELP: tuple[tuple[str, str], ...] = (
     ("Esc  Backspace  b", "clear the filter; else back"),
     ("s  S", "sort the list by its next, its previous column"),
     ("r", "reverse the order"),
-    ("/", "filter by task, queue, worker, schedule, state or id: every word must be in one"),
-    ("", "of them. Enter keeps the filter, Esc the former one, Ctrl-U empties it"),
+    (
+        "/",
+        "filter: every word must be in a name: task, queue, worker, schedule, state or id;"
+        " Enter keeps it, Esc goes back to the former one, Ctrl-U empties it",
+    ),
     ("p  Space", "pause, and go on"),
     ("?  h", "this help"),
     ("q  Ctrl-C", "end"),

@@ -307,12 +307,14 @@ def test_every_key_that_is_explained_does_something():
         (8, [9, 9, 9, 9], 3, [-1, -1, -1, 6]),
         (1, [9, 9], 0, [0, -1]),
         (4, [0, 9], 0, [0, -1]),
+        (13, [9, 0, 0, 9], 0, [5, 0, 0, 2]),
     ],
 )
 def test_lists_share_the_lines_and_the_focused_one_gets_more(room, wanted, focus, expected):
     given = shares(room, wanted, focus)
     assert given == expected
-    assert sum(n + PANE_HEAD for n in given if n >= 0) <= max(room, PANE_HEAD)
+    heads = sum(PANE_HEAD if n else 1 for n, rows in zip(wanted, given, strict=True) if rows >= 0)
+    assert sum(n for n in given if n >= 0) + heads <= max(room, PANE_HEAD)
 
 
 def test_a_long_list_shows_the_selected_row_in_its_middle():
@@ -331,7 +333,8 @@ def test_a_long_list_shows_the_selected_row_in_its_middle():
 @pytest.mark.parametrize("height", range(0, 30))
 def test_a_screen_of_any_height_has_a_view(height):
     view = view_of(State(), LOOK, height, 9)
-    used = sum(pane.shown + PANE_HEAD for pane in view.panes if pane.shown >= 0)
+    panes = [pane for pane in view.panes if pane.shown >= 0]
+    used = sum(pane.shown + (PANE_HEAD if pane.rows else 1) for pane in panes)
     assert view.text_room + used <= max(height - FRAME, PANE_HEAD)
 
 
