@@ -52,7 +52,12 @@ def ensure(name, requirements, extras=(), anew=False):
     sys.stdout.flush()
     if stamp.exists():
         stamp.unlink()
-    if anew or not _is_usable(directory):
+    # What uv has made has no pip in it.
+    if (
+        anew
+        or not _is_usable(directory)
+        or not (uv or _succeeds([str(python), "-c", "import pip"]))
+    ):
         if directory.exists():
             shutil.rmtree(str(directory))
         _make(directory, uv)

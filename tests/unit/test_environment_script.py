@@ -6,6 +6,7 @@ import ast
 import importlib.machinery
 import importlib.util
 import sys
+import venv
 from pathlib import Path
 from types import ModuleType
 
@@ -78,6 +79,27 @@ def test_what_was_made_from_the_same_pins_is_used(environment: ModuleType, tmp_p
     pins = tmp_path / "requirements" / "local.txt"
     (directory / "made-from").write_text(environment._fingerprint(directory, [pins]))
     assert environment.ensure(".venv", "local.txt") == str(python)
+
+
+def test_what_uv_has_made_is_made_anew_where_uv_is_gone(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It has no pip to install anything with."""
+    directory = tmp_path / ".venv"
+    venv.create(directory, with_pip=False)
+    (directory / "left-over").touch()
+    made: list[Path] = []
+
+    def make(where: Path, uv: str | None) -> None:
+        made.append(where)
+        raise environment.Unavailable("stop here")
+
+    monkeypatch.setattr(environment, "_working_uv", lambda: None)
+    monkeypatch.setattr(environment, "_make", make)
+    with pytest.raises(environment.Unavailable, match="stop here"):
+        environment.ensure(".venv", "local.txt")
+    assert made == [directory]
+    assert not directory.exists()
 
 
 def test_other_pins_or_another_place_ask_for_another_environment(
