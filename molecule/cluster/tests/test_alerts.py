@@ -127,8 +127,8 @@ def nothing_fires(suite: Suite) -> Iterator[None]:
     try:
         yield
     finally:
-        listed = ",".join(f"'{name}'" for name in names)
-        suite.sql(f"UPDATE ironbeat.schedules SET enabled = true WHERE name IN ({listed})")
+        listed = f"ANY (string_to_array('{','.join(names)}', ','))"
+        suite.sql(f"UPDATE ironbeat.schedules SET enabled = true WHERE name = {listed}")
 
 
 @contextmanager
