@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -143,6 +145,18 @@ def _database(server_url: str, template: str) -> Iterator[str]:
         )
     yield _of_database(server_url, name)
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        )
+        _drop(connection, name)
+
+
+def _drop(connection: psycopg.Connection[Any], name: str) -> None:
+    """Drop a database whoever is connected to it."""
+    for _ in range(50):
+        try:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+            return
+        except psycopg.errors.InsufficientPrivilege:
+            # PostgreSQL itself is cleaning it up, which is nobody's to end; it soon is done.
+            time.sleep(0.1)
+    raise AssertionError(f"{name} cannot be dropped")

@@ -41,6 +41,13 @@ class Change:
         )
 
 
+def _is_installed(parameters: Parameters) -> bool:
+    """A workload that is not there is told of before anybody looks for a database."""
+    from ironbeat.workload import discover
+
+    return parameters["workload"] in {found.name for found in discover()}
+
+
 #: Command path -> what it changes.
 AUDITED: Mapping[tuple[str, ...], Change] = {
     ("schedule", "add"): Change("schedule.add", ("name",)),
@@ -63,7 +70,7 @@ AUDITED: Mapping[tuple[str, ...], Change] = {
     ("users", "remove"): Change("user.remove", ("name",)),
     ("db", "upgrade"): Change("database.upgrade", makes_tables=True),
     ("db", "downgrade"): Change("database.downgrade", ("branch",)),
-    ("sample",): Change("sample.load", ("workload",)),
+    ("sample",): Change("sample.load", ("workload",), when=_is_installed),
 }
 # How it is printed, and whether it asks: no part of what was changed.
 _MANNERS = frozenset({"as_json", "yes", "wait", "timeout"})

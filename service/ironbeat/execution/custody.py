@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 BACK_OFF_SECONDS = 0.5
 BROKER_ERRORS = (RedisError, OSError)
 # With more acknowledgements than this waiting for their outcomes, the consuming thread waits too.
-MAX_UNWRITTEN = 1000
+MAX_UNWRITTEN = 500
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from ironbeat.app import current_app
@@ -13,8 +14,11 @@ pytestmark = pytest.mark.usefixtures("fresh_app")
 
 @pytest.fixture
 def fresh_app(settings):
+    """A process of its own: what a command makes of its logs ends with it."""
     current_app.cache_clear()
+    logs = structlog.get_config()
     yield
+    structlog.configure(**logs)
     current_app.cache_clear()
 
 
