@@ -1,4 +1,4 @@
-"""How soon a page is there in a real Chromium that has never seen it."""
+"""How soon a page is there in a real Chromium."""
 
 from __future__ import annotations
 
@@ -38,21 +38,27 @@ def path() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-def visits(url: str, cookies: Sequence[tuple[str, str]], count: int) -> list[Seen]:
-    """Open a page so many times, each with nothing in the cache."""
+def visits(
+    url: str, cookies: Sequence[tuple[str, str]], count: int, before: str | None = None
+) -> list[Seen]:
+    """Open a page so many times, each in a browser that knows nothing but the page ``before``."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path(), args=list(ARGUMENTS))
         try:
-            return [_visit(browser, url, cookies) for _ in range(count)]
+            return [_visit(browser, url, cookies, before) for _ in range(count)]
         finally:
             browser.close()
 
 
-def _visit(browser: Browser, url: str, cookies: Sequence[tuple[str, str]]) -> Seen:
+def _visit(
+    browser: Browser, url: str, cookies: Sequence[tuple[str, str]], before: str | None
+) -> Seen:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     try:
-        context.add_cookies([{"name": name, "value": value, "url": url} for name, value in cookies])
         page = context.new_page()
+        if before is not None:
+            page.goto(before, wait_until="load")
+        context.add_cookies([{"name": name, "value": value, "url": url} for name, value in cookies])
         page.goto(url, wait_until="load")
         page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
         times = page.evaluate(_TIMES)
