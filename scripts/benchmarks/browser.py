@@ -60,8 +60,8 @@ def _visit(
             page.goto(before, wait_until="load")
         context.add_cookies([{"name": name, "value": value, "url": url} for name, value in cookies])
         page.goto(url, wait_until="load")
-        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
-        times = page.evaluate(_TIMES)
+        while (times := page.evaluate(_TIMES))["painted"] is None:
+            page.wait_for_timeout(20)
         return Seen(times["painted"], times["loaded"])
     finally:
         context.close()
