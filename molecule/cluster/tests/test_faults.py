@@ -1,7 +1,7 @@
 """Hosts that break under load: every submitted run and every due slot is accounted for.
 
 As `python -m tests.faults` does with the programs of one machine, here with hosts: they are frozen,
-killed, cut off, and lose packets. Each fault makes a row of the table in docs/faults-on-hosts.md.
+killed, cut off, and lose packets. Each fault makes a row like those of the README.
 """
 
 from __future__ import annotations
