@@ -10,7 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,9 @@ BEFORE_SECONDS, AFTER_SECONDS = 4.0, 10.0
 #: What an execution on the host that breaks takes: longer than anybody may take to notice.
 TAKEN_SECONDS = 12.0
 NETWORK = "ironbeat-cluster"
+
+#: Breaks a host until the block ends.
+Break = Callable[[Host], AbstractContextManager[None]]
 
 
 class Cluster:
@@ -143,11 +146,8 @@ def losing_packets(host: Host, percent: int) -> Iterator[None]:
     """So many of a hundred packets are lost, each way."""
     rules = "\n".join(
         f"add chain inet loss {way} {{ type filter hook {way} priority -300; }}\n"
-        f"add rule inet loss {way} oifname != lo iifname != lo"
-        f" numgen random mod 100 < {percent} drop".replace(
-            "oifname != lo iifname != lo", "iifname != lo" if way == "input" else "oifname != lo"
-        )
-        for way in ("input", "output")
+        f"add rule inet loss {way} {card} != lo numgen random mod 100 < {percent} drop"
+        for way, card in (("input", "iifname"), ("output", "oifname"))
     )
     host.out("nft -f -", stdin=f"add table inet loss\n{rules}\n")
     try:
@@ -172,7 +172,7 @@ def full(host: Host) -> Iterator[None]:
         host.out(f"rm {where}/ballast")
 
 
-def worker_goes(fault: Callable[[Host], object], seconds: float) -> Callable[[Cluster], float]:
+def worker_goes(fault: Break, seconds: float) -> Callable[[Cluster], float]:
     """A worker host breaks in the middle of tasks, for so long."""
 
     def act(cluster: Cluster) -> float:
@@ -180,7 +180,7 @@ def worker_goes(fault: Callable[[Host], object], seconds: float) -> Callable[[Cl
         ids = cluster.busy(host)
         assert ids, "no errand began on that host"
         began = time.monotonic()
-        with fault(host):  # type: ignore[attr-defined]
+        with fault(host):
             took = cluster.taken_over(ids, host)
             time.sleep(max(0.0, seconds - (time.monotonic() - began)))
         return took
@@ -188,25 +188,23 @@ def worker_goes(fault: Callable[[Host], object], seconds: float) -> Callable[[Cl
     return act
 
 
-def beat_goes(fault: Callable[[Host], object], seconds: float) -> Callable[[Cluster], float]:
+def beat_goes(fault: Break, seconds: float) -> Callable[[Cluster], float]:
     """One of the two beat hosts breaks for so long."""
 
     def act(cluster: Cluster) -> float:
         since = time.time()
-        with fault(cluster.suite.hosts["ironbeat-beat1"]):  # type: ignore[attr-defined]
+        with fault(cluster.suite.hosts["ironbeat-beat1"]):
             time.sleep(seconds)
         return cluster.longest_without_a_fire(since)
 
     return act
 
 
-def store_goes(
-    group: str, fault: Callable[[Host], object], seconds: float
-) -> Callable[[Cluster], float]:
+def store_goes(group: str, fault: Break, seconds: float) -> Callable[[Cluster], float]:
     """The host of a store breaks for so long."""
 
     def act(cluster: Cluster) -> float:
-        with fault(cluster.suite.one(group)):  # type: ignore[attr-defined]
+        with fault(cluster.suite.one(group)):
             time.sleep(seconds)
         return cluster.healthy_after()
 
@@ -353,6 +351,7 @@ def test_nothing_is_lost_or_doubled(suite: Suite, cluster: Cluster, fault: Fault
     assert gaps == 0
     assert not doubled
     assert traces.overlapped <= fault.overlaps
+    assert seconds <= fault.within
 
 
 def row(fault: Fault, runs: int, lost: int, doubled: int, overlapped: int, seconds: float) -> None:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import socket
 import time
+from collections.abc import Callable
 
 from celery import current_task, shared_task
 
@@ -23,11 +24,18 @@ def trace(event: str) -> None:
         )
 
 
-def execute(seconds: float) -> float:
+def note(event: str) -> None:
+    """A line of the host's own: which stores are there makes no difference."""
+    line = f"{event} {current_task.request.id} {time.time():.3f} {os.getpid()}\n"
+    with (get_settings().state_dir / NOTES).open("a") as notes:
+        notes.write(line)
+
+
+def execute(seconds: float, leave: Callable[[str], None] = trace) -> float:
     """Be busy for so long."""
-    trace("begin")
+    leave("begin")
     time.sleep(seconds)
-    trace("end")
+    leave("end")
     return seconds
 
 
@@ -49,20 +57,10 @@ def haul(seconds: float) -> float:
     return execute(seconds)
 
 
-def note(event: str) -> None:
-    """A line of the host's own: which stores are there makes no difference."""
-    line = f"{event} {current_task.request.id} {time.time():.3f} {os.getpid()}\n"
-    with (get_settings().state_dir / NOTES).open("a") as notes:
-        notes.write(line)
-
-
 @shared_task(name="errands.note")
 def noted(seconds: float) -> float:
     """An errand that needs no store."""
-    note("begin")
-    time.sleep(seconds)
-    note("end")
-    return seconds
+    return execute(seconds, note)
 
 
 @shared_task(name="errands.fail")
@@ -81,9 +79,7 @@ def crash() -> None:
 @shared_task(name="errands.fill", soft_time_limit=1200, time_limit=1300)
 def fill(megabytes: int, seconds: float) -> None:
     """A long one that needs much memory."""
-    trace("begin")
     held = bytearray(megabytes * 1024 * 1024)
     # Zeroed pages are only promised; written ones are there.
     held[::4096] = b"x" * len(held[::4096])
-    time.sleep(seconds)
-    trace("end")
+    execute(seconds)
