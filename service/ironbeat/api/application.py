@@ -46,8 +46,9 @@ def create_api(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     guard = Guard(settings)
-    app.state.parts = Parts(settings)
-    app.state.registries = probes.registries_of(Exposition(settings))
+    parts = app.state.parts = Parts(settings)
+    exposition = Exposition(settings, connect=parts.kept.database)
+    app.state.registries = probes.registries_of(exposition)
     problems.install(app)
     schedules.install_problems(app)
     app.include_router(probes.router, dependencies=[Depends(guard.token_or_monitor)])
@@ -98,6 +99,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.parts.prepare(then=getattr(app.state, "prepared", None))
     yield
+    app.state.parts.kept.close()
     database.dispose()
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fastapi import Request
 
+from ironbeat import watch
 from ironbeat.api.problems import Problem
 from ironbeat.api.threads import Threads
 from ironbeat.observability.masking import Masker, secrets_of
 from ironbeat.runs.ledger import Ledger
 from ironbeat.settings import Settings
-from ironbeat.watch import HealthCheck
-from ironbeat.watch.stores import Probe
+from ironbeat.watch.stores import Kept, Probe
 
 if TYPE_CHECKING:
     from ironbeat.dispatch import TaskManager
@@ -36,7 +36,8 @@ class Parts:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.health = HealthCheck(settings)
+        self.health = watch.HealthCheck(settings)
+        self.kept = Kept()
         self.ledger = Ledger(
             settings.database_url.get_secret_value(), lease_seconds=settings.lease_seconds
         )
@@ -66,6 +67,12 @@ class Parts:
         if not answer.done():
             raise Problem(503, f"No answer within {seconds:g} s; a server hangs.")
         return cast("Result", answer.result())
+
+    def status(self, **options: Any) -> watch.Status:
+        """:func:`watch.status`, with what this process keeps for it. Blocks."""
+        return watch.status(
+            self.settings, health=self.health, connect=self.kept.database, **options
+        )
 
     @cached_property
     def mask(self) -> Masker:

@@ -31,7 +31,7 @@ def _plain(value: Any) -> JSONResponse:
 async def _status(parts: Parts, **options: Any) -> watch.Status:
     return await parts.shared(
         ("status", *sorted(options.items())),
-        lambda: watch.status(parts.settings, deadline=READ_SECONDS, **options),
+        lambda: parts.status(deadline=READ_SECONDS, **options),
         READ_SECONDS + 2,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ironbeat.runs.ledger import Ledger
     from ironbeat.runs.model import Run
     from ironbeat.watch import Status, Waiting
+    from ironbeat.watch.stores import Kept
 
 WINDOW_SECONDS = 600
 # So many runs and schedules one can scroll through.
@@ -87,7 +89,12 @@ def take(question: Question) -> Look:
     from ironbeat.runs.model import Filters, LedgerUnavailable
     from ironbeat.watch import status
 
-    seen = status(window_seconds=WINDOW_SECONDS, schedule_limit=SCHEDULES_READ, failure_limit=5)
+    seen = status(
+        window_seconds=WINDOW_SECONDS,
+        schedule_limit=SCHEDULES_READ,
+        failure_limit=5,
+        connect=_kept().database,
+    )
     detail = Detail(question.target) if question.target else None
     if not seen.database:
         return Look(question, seen, (), detail)
@@ -99,6 +106,13 @@ def take(question: Question) -> Look:
         return Look(question, seen, (), _detail(book, question.target, question.words, seen))
     except LedgerUnavailable as error:
         return Look(question, seen, (), detail, (str(error),))
+
+
+@cache
+def _kept() -> Kept:
+    from ironbeat.watch.stores import Kept
+
+    return Kept()
 
 
 def _detail(book: Ledger, target: Target, words: tuple[str, ...], seen: Status) -> Detail:

@@ -35,7 +35,7 @@ from ironbeat.watch.outcomes import read_running
 from ironbeat.watch.punctuality import Punctuality, read_punctuality
 from ironbeat.watch.queues import Broker, Queue, read_broker, read_queues
 from ironbeat.watch.report import enabled_workloads, queue_names
-from ironbeat.watch.stores import Probe, broker, database
+from ironbeat.watch.stores import Connect, Probe, broker, database
 from ironbeat.watch.totals import (
     LATENESS_BOUNDS,
     RUN_BOUNDS,
@@ -73,8 +73,14 @@ class Exposition(Collector):
     One instance serves a process; scrapes that overlap share what is read.
     """
 
-    def __init__(self, settings: Settings, deadline: float = DEADLINE_SECONDS):
+    def __init__(
+        self,
+        settings: Settings,
+        deadline: float = DEADLINE_SECONDS,
+        connect: Connect = database,
+    ):
         self._settings = settings
+        self._connect = connect
         self._deadline = deadline
         self._names = queue_names(enabled_workloads(settings)[0], (), ())
         self._ledger = Probe("metrics", self._read_ledger)
@@ -111,7 +117,7 @@ class Exposition(Collector):
             yield from overload_metrics(ledger.fleet, ledger.dead_letters, ledger.throttles)
 
     def _read_ledger(self) -> Ledger:
-        with database(
+        with self._connect(
             self._settings, self._deadline, "ironbeat-metrics", read_only=False
         ) as connection:
             longest = read_running(connection, limit=1)

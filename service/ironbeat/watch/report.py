@@ -52,7 +52,7 @@ from ironbeat.watch.queues import (
     read_broker,
     read_queues,
 )
-from ironbeat.watch.stores import BROKER_ERRORS, Probe, broker, database
+from ironbeat.watch.stores import BROKER_ERRORS, Connect, Probe, broker, database
 from ironbeat.workload import (
     ENTRY_POINT_GROUP,
     Workload,
@@ -184,8 +184,13 @@ def status(
     schedule_limit: int = 200,
     failure_limit: int = 20,
     deadline: float = DEADLINE_SECONDS,
+    health: HealthCheck | None = None,
+    connect: Connect = database,
 ) -> Status:
-    """How the suite is doing; answers within ``deadline`` seconds, with what was read by then."""
+    """How the suite is doing; answers within ``deadline`` seconds, with what was read by then.
+
+    Those who ask again and again give the ``health`` check and the kept connections they have.
+    """
     settings = settings or get_settings()
     workloads, problems = enabled_workloads(settings)
     asked = time.monotonic()
@@ -193,12 +198,13 @@ def status(
     def left() -> float:
         return max(0.0, deadline - (time.monotonic() - asked))
 
-    health = Probe("health", HealthCheck(settings).check).start()
+    state = Probe("health", (health or HealthCheck(settings)).check).start()
     ledger = Probe(
-        "status", lambda: _read(settings, window_seconds, schedule_limit, failure_limit, deadline)
+        "status",
+        lambda: _read(connect, settings, window_seconds, schedule_limit, failure_limit, deadline),
     ).start()
     broker_state = Probe("broker", lambda: _read_broker(settings)).start()
-    questions: list[Future[Any]] = [health, ledger, broker_state]
+    questions: list[Future[Any]] = [state, ledger, broker_state]
     wait(questions, timeout=left())
     read = _result(ledger, "PostgreSQL", problems)
     broker_seen = _result(broker_state, "Redis", problems) if settings.use_redis else None
@@ -215,7 +221,7 @@ def status(
         at=datetime.now(UTC),
         version=__version__,
         window_seconds=window_seconds,
-        health=health.result(),
+        health=state.result(),
         limits=judge_limits(measure(settings, read, lists)),
         workers=read.fleet.workers if read else (),
         beats=read.fleet.beats if read else (),
@@ -357,17 +363,22 @@ def queue_names(
 
 
 def _read(
-    settings: Settings, window: float, schedule_limit: int, failure_limit: int, deadline: float
+    connect: Connect,
+    settings: Settings,
+    window: float,
+    schedule_limit: int,
+    failure_limit: int,
+    deadline: float,
 ) -> _Ledger:
     started = time.monotonic()
     now = datetime.now(UTC)
-    with database(settings, deadline, "ironbeat-status") as connection:
+    with connect(settings, deadline, "ironbeat-status") as connection:
         version, size, connections, most = connection.execute(_DATABASE).fetchone() or ("", 0, 0, 0)
         fleet = read_fleet(connection)
         backlog = read_backlog(connection)
         ended = read_outcomes(connection, window)
         punctual = read_punctuality(connection)
-        schedules = read_schedules(connection, limit=schedule_limit)
+        schedules = read_schedules(connection, limit=schedule_limit) if schedule_limit else ()
         running = read_running(connection)
         failed = read_failures(connection, now - FAILURES_SINCE, now, failure_limit)
         dead = count_open(connection)

@@ -47,9 +47,7 @@ async def status_of(parts: Parts) -> watch.Status:
     """The suite's status; all who look at once share one reading."""
     return await parts.shared(
         "dashboard",
-        lambda: watch.status(
-            parts.settings, schedule_limit=0, failure_limit=FAILURES_SHOWN, deadline=READ_SECONDS
-        ),
+        lambda: parts.status(schedule_limit=0, failure_limit=FAILURES_SHOWN, deadline=READ_SECONDS),
         READ_SECONDS + 2,
     )
 
