@@ -30,7 +30,7 @@ from kombu.utils.json import dumps as kombu_dumps
 from redis.exceptions import RedisError
 
 from ironbeat.capacity import Capacity
-from ironbeat.execution import attempt, events, header, runtime
+from ironbeat.execution import attempt, events, header, publishing, runtime
 from ironbeat.execution.rq_carrier import RQCarrier, carries
 from ironbeat.runs.ledger import Ledger
 from ironbeat.runs.model import LedgerUnavailable, NewRun, Outcome
@@ -51,8 +51,14 @@ GRACE_SECONDS = 3.0
 HOLD_ETA_SECONDS = 30.0
 # Messages of plain submissions that the ledger keeps beside the broker, until their runs end.
 NOTED_BYTES = 64 * 1024
-# Shown arguments shorter than this are shown whole.
-SHOWN_WHOLE = 900
+# What may be said of a message that goes the short way: the ledger's form of it says as much.
+_PLAIN = frozenset(
+    (
+        *("exchange", "routing_key", "serializer", "compression", "delivery_mode", "declare"),
+        *("headers", "retry", "retry_policy", "timeout", "confirm_timeout"),
+        *("correlation_id", "reply_to", "priority"),
+    )
+)
 # A failure that comes sooner than this is a refusal or a stale connection, not a broker that hangs.
 STALE_SECONDS = 0.5
 
@@ -138,39 +144,40 @@ class Submission:
         """A producer that Celery's sender can publish with."""
         return SubmittingProducer(real, self)
 
-    def hand_over(self, real: Any, body: Any, publish: dict[str, Any]) -> Any:
+    def hand_over(self, real: Any, body: Any, publish: dict[str, Any]) -> None:
         """Take one task message: ``body`` and the keywords of ``Producer.publish``."""
         sending = SENDING.get()
         run, resent = self._describe(body, publish, sending)
         if sending.capture is not None:
             sending.capture.append(replace(run, message=message_json(body, publish)))
-            return None
+            return
         if resent is not None:
-            return self._resend(real, body, publish, run, resent)
+            self._resend(real, body, publish, run, resent)
+            return
         if self.capacity is not None and not _goes_on():
             self.capacity.admit(run.queue)
         if run.durable or not self.use_broker or carries(run.queue):
-            return self._ledger_first(real, body, publish, run)
-        return self._broker_first(real, body, publish, run)
+            self._ledger_first(real, body, publish, run)
+        else:
+            self._broker_first(real, body, publish, run)
 
     # -- the ways ----------------------------------------------------------------------------------
 
-    def _ledger_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> Any:
+    def _ledger_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> None:
         waits = hold_for(run.eta, run.queue)
         message = message_json(body, publish)
         at_once = not waits and self.may_publish(run.queue, 1, len(message))
         grace = GRACE_SECONDS if at_once else 0.0
         self.ledger.create([replace(run, message=message, publish_after=waits or grace)])
         if not at_once:
-            return None
+            return
         try:
-            result = self._publish(real, body, publish)
+            self._publish(real, body, publish, message)
         except BROKER_ERRORS as error:
             logger.warning("broker did not take run %s, the outbox has it: %s", run.id, error)
             self.hurry([run.id])
-            return None
+            return
         self.recorder.published([run.id])
-        return result
 
     def may_publish(self, queue: str, number: int, size: int) -> bool:
         """Whether the broker may be given so many messages of ``size`` bytes in all."""
@@ -183,24 +190,22 @@ class Submission:
             logger.warning("the broker does not say what it holds: %s", error)
             return False
 
-    def _broker_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> Any:
-        has_room = self.breaker.open or self.may_publish(run.queue, 1, _size(body, publish, run))
+    def _broker_first(self, real: Any, body: Any, publish: dict[str, Any], run: NewRun) -> None:
+        message = message_json(body, publish)
+        has_room = self.breaker.open or self.may_publish(run.queue, 1, len(message))
         if not has_room and not self.breaker.open:
-            message = message_json(body, publish)
             waits = hold_for(run.eta, run.queue) or 0.0
             self.ledger.create([replace(run, message=message, publish_after=waits)])
-            return None
+            return
         try:
-            result = self._publish(real, body, publish)
+            self._publish(real, body, publish, message)
         except BROKER_ERRORS as error:
             if not self.to_ledger_when_down:
                 raise
-            self._fall_back(replace(run, message=message_json(body, publish)), error)
-            return None
+            self._fall_back(replace(run, message=message), error)
+            return
         # Should the broker lose it, the ledger has the message as well.
-        message = message_json(body, publish)
         self.recorder.note(replace(run, message=message) if len(message) <= NOTED_BYTES else run)
-        return result
 
     def _fall_back(self, run: NewRun, error: BaseException) -> None:
         try:
@@ -214,7 +219,7 @@ class Submission:
 
     def _resend(
         self, real: Any, body: Any, publish: dict[str, Any], run: NewRun, number: int
-    ) -> Any:
+    ) -> None:
         """A retry or a replacement of the run that is executing, whose attempt is ``number``."""
         request = get_current_task().request
         error = attempt.retry_reason(request)
@@ -238,18 +243,17 @@ class Submission:
             attempt.mark_resent(request, run.retries, run.replacements, recorded=True)
             outcome.message = message
             self.recorder.outcome(outcome, attempt.claim_of(request))
-            return None
+            return
         attempt.mark_resent(request, run.retries, run.replacements, recorded=True)
         if waits or not self.use_broker:
-            return None
+            return
         try:
-            result = self._publish(real, body, publish)
+            self._publish(real, body, publish, message)
         except BROKER_ERRORS as problem:
             logger.warning("broker did not take the retry of run %s: %s", run.id, problem)
             self.hurry([run.id])
-            return None
+            return
         self.recorder.published([run.id])
-        return result
 
     def hurry(self, ids: Sequence[str]) -> None:
         """The broker did not take these committed runs: let whoever can have them run at once."""
@@ -258,14 +262,16 @@ class Submission:
         except LedgerUnavailable as error:
             logger.debug("%d runs wait for their grace: %s", len(ids), error)
 
-    def _publish(self, real: Any, body: Any, publish: dict[str, Any]) -> Any:
+    def _publish(self, real: Any, body: Any, publish: dict[str, Any], message: str) -> None:
         if self.breaker.open:
             raise OperationalError("the broker did not answer a moment ago")
         if carries(publish.get("routing_key")):
-            return self._publish_to_rq(body, publish)
+            self._publish_to_rq(publish["headers"]["id"], message)
+            return
         began = time.monotonic()
         try:
-            return real.publish(body, **publish | {"retry": False})
+            _put(real, body, publish, message)
+            return
         except BROKER_ERRORS:
             if time.monotonic() - began > STALE_SECONDS:
                 self.breaker.trip()
@@ -273,14 +279,14 @@ class Submission:
         # A connection from the pool may have died while it lay there; a new one is worth a try.
         try:
             real.revive(real.connection.default_channel)
-            return real.publish(body, **publish | {"retry": False})
+            _put(real, body, publish, message)
         except BROKER_ERRORS:
             self.breaker.trip()
             raise
 
-    def _publish_to_rq(self, body: Any, publish: dict[str, Any]) -> None:
+    def _publish_to_rq(self, id: str, message: str) -> None:
         try:
-            self.rq.publish([(publish["headers"]["id"], message_json(body, publish))])
+            self.rq.publish([(id, message)])
         except BROKER_ERRORS:
             self.breaker.trip()
             raise
@@ -372,11 +378,18 @@ def _goes_on() -> bool:
     return current.request.id not in active.executing
 
 
-def _size(body: Any, publish: dict[str, Any], run: NewRun) -> int:
-    """About how many bytes a message's arguments take; exact where that matters."""
-    shown = len(run.argsrepr or "") + len(run.kwargsrepr or "")
-    # Celery cuts what it shows of arguments to about a thousand characters each.
-    return shown if shown < SHOWN_WHOLE else len(message_json(body, publish))
+def _put(real: Any, body: Any, publish: dict[str, Any], message: str) -> None:
+    """Publish: the short way what is plain, with kombu's producer everything else."""
+    if not (_is_plain(publish) and publishing.put_one(real, message)):
+        real.publish(body, **publish | {"retry": False})
+
+
+def _is_plain(publish: dict[str, Any]) -> bool:
+    return (
+        publish.keys() <= _PLAIN
+        and publish.get("serializer") in (None, "json")
+        and not publish.get("compression")
+    )
 
 
 def hold_for(eta: datetime | None, queue: str = "") -> float | None:

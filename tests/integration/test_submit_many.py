@@ -12,7 +12,7 @@ from kombu import Connection, Queue
 from redis import Redis
 from tests.integration.test_task_manager import manager, shop
 
-from ironbeat import TaskManager
+from ironbeat import TaskManager, submission
 from ironbeat.dispatch import template
 from ironbeat.dispatch.manager import Submit, TaskRejected
 from ironbeat.execution import publishing
@@ -87,14 +87,8 @@ def test_a_bad_submission_keeps_its_batch_from_being_written(
         assert client.llen("celery") == 0
 
 
-@pytest.mark.parametrize(("args", "kwargs"), ARGUMENTS)
-def test_stock_kombu_reads_what_was_put_in_one_step(
-    manager: TaskManager, settings: Settings, args: list[Any], kwargs: dict[str, Any]
-) -> None:
-    task = manager.app.tasks["adopted.add"]
-    run = manager._make(task, Submit(task.name, args, kwargs))
-    with manager.app.producer_or_acquire() as producer:
-        publishing.put(producer, [run.message or ""])
+def received(settings: Settings) -> tuple[Any, Any]:
+    """The message that lies in the broker: its body and kombu's view of it."""
     seen: list[tuple[Any, Any]] = []
     with Connection(settings.broker_url.get_secret_value()) as connection:
         consumer = connection.Consumer([Queue("celery")], accept=["json"])
@@ -103,5 +97,56 @@ def test_stock_kombu_reads_what_was_put_in_one_step(
             connection.drain_events(timeout=10)
         [(body, message)] = seen
         message.ack()
+    return body, message
+
+
+@pytest.mark.parametrize(("args", "kwargs"), ARGUMENTS)
+def test_stock_kombu_reads_what_was_put_in_one_step(
+    manager: TaskManager, settings: Settings, args: list[Any], kwargs: dict[str, Any]
+) -> None:
+    task = manager.app.tasks["adopted.add"]
+    run = manager._make(task, Submit(task.name, args, kwargs))
+    with manager.app.producer_or_acquire() as producer:
+        publishing.put(producer, [run.message or ""])
+    body, message = received(settings)
     assert body[0] == args and body[1] == kwargs
     assert message.headers["id"] == run.id and message.properties["correlation_id"] == run.id
+
+
+@pytest.mark.parametrize("options", [{}, {"priority": 7}, {"headers": {"own": "é"}}])
+@pytest.mark.parametrize(("args", "kwargs"), ARGUMENTS)
+def test_the_short_way_to_the_broker_says_what_kombu_says(
+    manager: TaskManager,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    task = manager.app.tasks["adopted.add"]
+    ways = []
+    for short in (True, False):
+        if not short:
+            monkeypatch.setattr(submission, "_is_plain", lambda _: False)
+        task.apply_async(args, kwargs, task_id="same", **options)
+        body, message = received(settings)
+        message.headers["ironbeat"].pop("created_at")
+        message.properties.pop("delivery_tag")
+        ways.append((body, message.headers, message.properties, message.content_type))
+    assert ways[0] == ways[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"serializer": "yaml"}, {"compression": "zlib"}, {"expiration": 60}, {"app_id": "x"}],
+)
+def test_what_the_ledgers_form_does_not_say_goes_kombus_way(
+    manager: TaskManager, settings: Settings, monkeypatch: pytest.MonkeyPatch, options: Any
+) -> None:
+    def refuse(*_: Any) -> bool:
+        raise AssertionError("the short way")
+
+    monkeypatch.setattr(publishing, "put_one", refuse)
+    manager.app.tasks["adopted.add"].apply_async([1, 2], **options)
+    with Connection(settings.broker_url.get_secret_value()) as connection:
+        assert connection.default_channel.queue_declare("celery", passive=True).message_count == 1
