@@ -30,8 +30,6 @@ from ironbeat.cli.screen import (
 
 Line = list[Segment]
 
-# What a terminal would obey: a run's arguments and errors are text of others.
-CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "·")
 # The last ones are cut off first.
 KEYS = "q end  ? help  Enter open  / filter  s sort  r reverse  Tab list  ↑↓ select  p pause"
 KEYS_OPENED = "Esc back  " + KEYS
@@ -77,14 +75,7 @@ def draw(console: Console, state: State, look: Look | None, keyboard: bool = Tru
 
 
 def _rendered(console: Console, what: RenderableType) -> list[Line]:
-    lines = console.render_lines(what, console.options.update(height=None), pad=False)
-    return [
-        [
-            segment if segment.control else Segment(segment.text.translate(CONTROLS), segment.style)
-            for segment in line
-        ]
-        for line in lines
-    ]
+    return console.render_lines(what, console.options.update(height=None), pad=False)
 
 
 def _head(state: State, look: Look | None) -> Text:

@@ -65,9 +65,9 @@ def print_json(value: Any) -> None:
 
 def console() -> Console:
     """The console for tables on standard output."""
-    from rich.console import Console
+    from ironbeat.cli.consoles import HarmlessConsole
 
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    return HarmlessConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def show(value: Any, as_json: bool, render: Callable[[], RenderableType]) -> None:

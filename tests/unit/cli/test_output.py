@@ -1,5 +1,8 @@
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -64,3 +67,37 @@ def test_a_list_leaves_out_what_all_its_times_share() -> None:
     assert clock(now) == moment(now)[11:]
     assert clock(now - timedelta(days=800)) == moment(now - timedelta(days=800))[:16]
     assert clock(None) == "–"
+
+
+def test_a_terminal_is_told_nothing_by_what_others_have_written() -> None:
+    from ironbeat.cli.consoles import HarmlessConsole
+
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b31m問題\tend\r\nnext"
+    console = HarmlessConsole(width=80, file=(file := io.StringIO()))
+    console.print(table(None, ["error"], [(evil,)], fold=True))
+    console.print(evil, markup=False)
+    shown = file.getvalue()
+    assert "問題" in shown and "owned" in shown and "next" in shown
+    assert {character for character in shown if not character.isprintable()} == {"\n"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", b"? ?\n"), ("latin-1", b"? \xe9\n"), ("utf-8", None)]
+)
+def test_an_encoding_that_lacks_a_character_ends_no_command(
+    encoding: str, shown: bytes | None
+) -> None:
+    code = "from ironbeat import cli; cli._print_in_any_encoding(); print('\\u2588 \\xe9')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == (shown or "█ é\n".encode())
+
+
+def test_a_lone_surrogate_is_printed_as_its_escape() -> None:
+    code = "from ironbeat import cli; cli._print_in_any_encoding(); print('\"\\udcff\"')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert json.loads(done.stdout) == "\udcff"
