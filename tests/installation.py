@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,14 @@ LEFT_OUT = shutil.ignore_patterns(
 )
 
 
+@contextmanager
+def coming_up() -> Iterator[None]:
+    """No other installation comes up meanwhile: two at once would choose the same ports."""
+    with (Path(tempfile.gettempdir()) / "ironbeat-coming-up.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @dataclass
 class Clone:
     """A copy of the tree, and how to use it."""
@@ -33,15 +42,16 @@ class Clone:
     def up(self, *arguments: str, **names: str) -> subprocess.CompletedProcess[str]:
         """Run ``scripts/up`` from somewhere else, with nothing of this machine's settings."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("IRONBEAT_")}
-        return subprocess.run(
-            [str(self.directory / "scripts" / "up"), *arguments],
-            cwd="/",
-            env=environment | names,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with nullcontext() if {"--down", "--status"} & {*arguments} else coming_up():
+            return subprocess.run(
+                [str(self.directory / "scripts" / "up"), *arguments],
+                cwd="/",
+                env=environment | names,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
     def ironbeat(self, *arguments: str) -> dict:
         """What a command answers, run as the user would: with no variable set."""

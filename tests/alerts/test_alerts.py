@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,7 +17,7 @@ from dotenv import dotenv_values
 
 from tests.alerts.causes import CEILING_MB, QUICK, SLOW, Cause
 from tests.alerts.watching import END_SECONDS, FACTOR, STATED, Watching, report, watching
-from tests.faults.suite import Suite
+from tests.faults.suite import Suite, own_directory
 from tests.monitoring import program, rules
 from tests.receiver import receiver
 
@@ -26,16 +25,10 @@ from tests.receiver import receiver
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     program("prometheus")
-    directory = tmp_path_factory.mktemp("suite")
-    # The database's own user has to reach its directory.
-    for path in (directory, *directory.parents):
-        if path == Path("/tmp"):
-            break
-        path.chmod(0o755)
     with receiver() as monitor:
         monitor.status = 500
         found = Suite(
-            directory,
+            own_directory(),
             settings={
                 "IRONBEAT_WORKER_MAX_MEMORY_MB": str(CEILING_MB),
                 "IRONBEAT_HEARTBEAT_URL": monitor.url,
@@ -47,7 +40,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
             _calm(found)
             yield found
         finally:
-            found.down()
+            found.end(logs=tmp_path_factory.mktemp("suite"))
 
 
 def _calm(suite: Suite) -> None:

@@ -6,19 +6,15 @@ after the fault; the accounting is the same for all.
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from tests.faults import clock, disk, processes, stores, stuck
 from tests.faults.accounting import Account, Traces, Window, reckon, settle
 from tests.faults.scenario import Scenario, Skipped
-from tests.faults.suite import ROOT, Suite
+from tests.faults.suite import ROOT, Suite, own_directory
 
 SUBMISSIONS = 1000
 TASK_SECONDS = 0.01
@@ -98,7 +94,7 @@ def run_all(
         for name in names:
             scenario = SCENARIOS[name]
             if suite is not None and scenario.alone:
-                _end(suite)
+                suite.end()
                 suite = None
             try:
                 if missing := scenario.lacking():
@@ -109,43 +105,26 @@ def run_all(
             except Exception as error:
                 yield name, error
                 if suite is not None and not isinstance(error, Skipped):
-                    _end(suite)
+                    suite.end()
                     suite = None
             else:
                 yield name, account
                 if scenario.alone:
-                    _end(suite)
+                    suite.end()
                     suite = None
     finally:
         if suite is not None:
-            _end(suite)
+            suite.end()
 
 
 def _begin(scenario: Scenario) -> Suite:
-    directory = Path(tempfile.mkdtemp(prefix="ironbeat-faults-"))
-    directory.chmod(0o755)
     ahead = scenario.clock()
     settings = {**scenario.settings, **(clock.wrong_by(ahead) if ahead else {})}
-    suite = Suite(directory, disk_mb=scenario.disk_mb, clock=ahead, settings=settings)
+    suite = Suite(own_directory(), disk_mb=scenario.disk_mb, clock=ahead, settings=settings)
     try:
-        with _alone():
-            suite.up()
+        suite.up()
         suite.until_healthy()
     except BaseException:
-        _end(suite)
+        suite.end()
         raise
     return suite
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Two suites that come up at once would choose the same ports."""
-    with (Path(tempfile.gettempdir()) / "ironbeat-faults.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _end(suite: Suite) -> None:
-    """Stop it all; its files are removed, but for the logs of one that would not stop."""
-    suite.down()
-    subprocess.run(["rm", "-rf", str(suite.directory)], check=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -23,9 +25,20 @@ from ironbeat.local.installation import Installation
 from ironbeat.local.supervised import Process, Supervisor
 from ironbeat.settings import ENV_FILE, Settings
 from tests.faults.accounting import Traces
+from tests.installation import coming_up
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTING = ROOT / "tests" / "projects" / "counting"
+
+
+def own_directory() -> Path:
+    """A new directory that the database's own user can reach, too.
+
+    pytest's are closed to others, and closed again whenever another pytest begins.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="ironbeat-faults-"))
+    directory.chmod(0o755)
+    return directory
 
 
 class Suite:
@@ -76,7 +89,8 @@ class Suite:
             "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
             "--python", sys.executable, "--target", str(self.packages), str(COUNTING),
         )  # fmt: skip
-        self._run("-m", "ironbeat.local", str(ROOT))
+        with coming_up():
+            self._run("-m", "ironbeat.local", str(ROOT))
 
     def down(self) -> None:
         """Stop everything, and whatever a fault may have left stopped."""
@@ -89,6 +103,15 @@ class Suite:
             self._end_what_is_left()
             if self.disk_mb is not None and self.disk.is_mount():
                 subprocess.run(["umount", "--lazy", str(self.disk)], check=True)
+
+    def end(self, *, logs: Path | None = None) -> None:
+        """Stop everything and remove the directory; its logs are copied to ``logs`` before."""
+        try:
+            self.down()
+        finally:
+            if logs is not None and self.installation.log_dir.exists():
+                shutil.copytree(self.installation.log_dir, logs, dirs_exist_ok=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _end_what_is_left(self) -> None:
         supervisor = Supervisor(self.installation.run_dir)

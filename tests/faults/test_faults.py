@@ -13,7 +13,7 @@ from tests.faults import table
 from tests.faults.accounting import Account
 from tests.faults.scenario import Skipped
 from tests.faults.scenarios import SCENARIOS, problems, run, run_all
-from tests.faults.suite import Suite
+from tests.faults.suite import Suite, own_directory
 
 EVERY_DAY = ("worker-killed", "beat-killed", "broker-killed")
 # What no other test comes near, in half a minute each.
@@ -22,18 +22,12 @@ SOME = ("worker-paused", "redis-emptied", "database-killed")
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    directory = tmp_path_factory.mktemp("suite")
-    # The database's own user has to reach its directory.
-    for path in (directory, *directory.parents):
-        if path == Path("/tmp"):
-            break
-        path.chmod(0o755)
-    found = Suite(directory)
+    found = Suite(own_directory())
     try:
         found.up()
         yield found
     finally:
-        found.down()
+        found.end(logs=tmp_path_factory.mktemp("suite"))
 
 
 @pytest.mark.timeout(300)

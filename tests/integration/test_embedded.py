@@ -18,7 +18,8 @@ import pytest
 import redis
 
 from ironbeat.embedded import EmbeddedError, ServerProcess, temporary_postgres, temporary_redis
-from ironbeat.embedded.account import Account, account_for, socket_directory
+from ironbeat.embedded import account as accounts
+from ironbeat.embedded.account import Account, account_for, servers_directory, socket_directory
 from ironbeat.embedded.postgres import Postgres
 from ironbeat.embedded.temporary import answers, free_port
 
@@ -173,6 +174,29 @@ def test_long_paths_get_a_short_socket_directory(tmp_path: Path) -> None:
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
     assert socket_directory(deep, Account()) == sockets
     sockets.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as somebody else")
+def test_data_stay_where_they_were_begun(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    above = home.parent
+    monkeypatch.setattr(accounts, "SHELTER", above / "shelter")
+    nobody = Account(65534, 65534)
+    for kept in ("there", "sheltered"):
+        (above / kept / "var").mkdir(parents=True)
+    above.chmod(0o755)
+    there, sheltered = (above / kept / "var" for kept in ("there", "sheltered"))
+    sheltered.parent.chmod(0o700)
+    shelter = servers_directory(sheltered, nobody)
+    assert shelter.parent == above / "shelter"
+    assert servers_directory(there, nobody) == there
+    for directory in (there, shelter):
+        (directory / "postgres" / "data").mkdir(parents=True)
+    # What could be entered no longer can, and the other way round.
+    there.parent.chmod(0o700)
+    sheltered.parent.chmod(0o755)
+    with pytest.raises(PermissionError, match=f"can no longer reach its data in {there}"):
+        servers_directory(there, nobody)
+    assert servers_directory(sheltered, nobody) == shelter
 
 
 def test_the_command_says_what_it_needs(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ PostgreSQL refuses to run as root, and no server of ours should. When root start
 the owner of the state directory, or as ``nobody`` where root owns that too. No user is created,
 and no directory on the way is opened to anybody: where that user cannot reach the state directory
 (``/root/…``), the server's files lie under ``/var/lib/ironbeat`` instead.
+Where data were begun, there they stay.
 """
 
 from __future__ import annotations
@@ -85,12 +86,22 @@ def account_for(directory: Path) -> Account:
 
 
 def servers_directory(state_dir: Path, account: Account) -> Path:
-    """Where ``account`` can have the servers' files of ``state_dir``: there, if it can reach it."""
+    """Where ``account`` has the servers' files of ``state_dir``, or can begin them: there, if it
+    can reach it. Raises :class:`PermissionError` when it cannot reach what it has begun.
+    """
     state_dir = state_dir.resolve()
-    if account.can_enter(state_dir):
-        return state_dir
     mark = hashlib.sha256(str(state_dir).encode()).hexdigest()[:12]
     shelter = SHELTER / mark
+    # An ordinary user's servers run as that user, and always reach what is theirs.
+    begun = account.uid is not None and _has_data(shelter)
+    if not begun and account.can_enter(state_dir):
+        return state_dir
+    if not begun and _has_data(state_dir):
+        # Anew elsewhere they would start, and be empty.
+        raise PermissionError(
+            f"the user {account.uid} can no longer reach its data in {state_dir}: a directory on "
+            "the way was closed to others; open it again (chmod o+x)"
+        )
     for directory in (SHELTER, shelter):
         if not directory.exists():
             directory.mkdir(parents=True)
@@ -103,6 +114,10 @@ def servers_directory(state_dir: Path, account: Account) -> Path:
         )
     (shelter / "belongs-to").write_text(f"{state_dir}\n")
     return shelter
+
+
+def _has_data(home: Path) -> bool:
+    return any((home / server / "data").exists() for server in ("postgres", "redis"))
 
 
 def socket_directory(wanted: Path, account: Account) -> Path:

@@ -47,8 +47,10 @@ log_line_prefix = '%m [%p] %a '
 log_checkpoints = off
 """
 
-# For a throw-away server only: it survives a killed process, but not a lost machine.
+# For a throw-away server only: it survives a killed process, but not a lost machine. Its data may
+# lie in memory.
 _FORGETFUL = """\
+max_wal_size = '256MB'
 fsync = off
 full_page_writes = off
 max_wal_senders = 0

@@ -146,7 +146,10 @@ def _tell_of_shelter(installation: Installation, progress: Progress) -> None:
     if not installation.embedded:
         return
     account = account_for(installation.state_dir)
-    directory = servers_directory(installation.state_dir, account)
+    try:
+        directory = servers_directory(installation.state_dir, account)
+    except PermissionError as error:
+        raise InstallationError(str(error)) from None
     if directory != installation.state_dir.resolve():
         progress.note(
             f"the data of {' and '.join(installation.embedded)} lie in {directory}: they run as "
