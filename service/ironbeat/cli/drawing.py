@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ironbeat.cli import views
+from ironbeat.cli.consoles import harmless
 from ironbeat.cli.looks import Kind, Look, Target
 from ironbeat.cli.output import clock, duration, moment, narrow, table
 from ironbeat.cli.runs import run_details, runs_table
@@ -75,7 +76,8 @@ def draw(console: Console, state: State, look: Look | None, keyboard: bool = Tru
 
 
 def _rendered(console: Console, what: RenderableType) -> list[Line]:
-    return console.render_lines(what, console.options.update(height=None), pad=False)
+    lines = console.render_lines(what, console.options.update(height=None), pad=False)
+    return [list(harmless(line)) for line in lines]
 
 
 def _head(state: State, look: Look | None) -> Text:

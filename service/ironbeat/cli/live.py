@@ -9,9 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 
+from rich.console import Console
 from rich.live import Live
 
-from ironbeat.cli.consoles import HarmlessConsole
 from ironbeat.cli.drawing import draw, lay_out
 from ironbeat.cli.looks import Look, Question, take
 from ironbeat.cli.screen import State, View, press
@@ -26,7 +26,7 @@ def live_screen(state: State, interval: float, count: int | None) -> None:
     follow_terminal()
     keyboard = has_keyboard()
     with Terminal(keyboard) as terminal:
-        console = HarmlessConsole(highlight=False)
+        console = Console(highlight=False)
         with Live(console=console, screen=True, auto_refresh=False) as live:
             ended_by = _Screen(terminal, live, keyboard, interval, count).run(state)
     if ended_by not in (None, signal.SIGINT):

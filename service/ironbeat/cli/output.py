@@ -65,9 +65,9 @@ def print_json(value: Any) -> None:
 
 def console() -> Console:
     """The console for tables on standard output."""
-    from ironbeat.cli.consoles import HarmlessConsole
+    from ironbeat.cli.consoles import harmless_console
 
-    return HarmlessConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    return harmless_console(None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def show(value: Any, as_json: bool, render: Callable[[], RenderableType]) -> None:

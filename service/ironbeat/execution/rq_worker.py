@@ -23,7 +23,7 @@ import psutil
 import psycopg
 import redis
 from celery import signals, states
-from celery.app.trace import setup_worker_optimizations, trace_task
+from celery.app.trace import build_tracer, setup_worker_optimizations, trace_task
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps as kombu_dumps
 from rq import Worker as RQWorker
@@ -35,6 +35,7 @@ from ironbeat import database
 from ironbeat.execution import rq_carrier, runtime
 from ironbeat.execution.custody import BROKER_ERRORS
 from ironbeat.execution.interruption import Cancelled
+from ironbeat.heap import settle
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.leases import Holder, Lease
 from ironbeat.runs.model import LedgerUnavailable
@@ -119,6 +120,8 @@ class Worker(RQWorker):
         url = self._platform.settings.database_url.get_secret_value()
         with contextlib.suppress(psycopg.Error, SQLAlchemyError), database.connection(url):
             pass
+        # Children that collect garbage would copy the pages of all that is loaded.
+        settle()
         try:
             self.work(burst=burst, logging_level=None)
         finally:
@@ -247,6 +250,11 @@ def install(app: Any, active: runtime.Runtime, name: str) -> None:
     setup_worker_optimizations(app, name)
     app.ironbeat.submission.recorder = active.recorder
     runtime.install(active)
+    # What is made before a fork is there in every child. Making the result backend and its client
+    # takes longer than a short task; it connects where it is used.
+    logger.debug("results go to %s by %s", type(app.backend).__name__, app.backend.client)
+    for task in app.tasks.values():
+        task.__trace__ = build_tracer(task.name, task, app.loader, name, app=app)
 
 
 def perform(message: Mapping[str, Any]) -> Any:

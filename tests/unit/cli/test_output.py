@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ironbeat.cli.output import clock, duration, moment, plain, table, words
+from ironbeat.cli.output import clock, console, duration, moment, plain, table, words
 
 
 class Colour(Enum):
@@ -70,13 +70,12 @@ def test_a_list_leaves_out_what_all_its_times_share() -> None:
 
 
 def test_a_terminal_is_told_nothing_by_what_others_have_written() -> None:
-    from ironbeat.cli.consoles import HarmlessConsole
-
     evil = "\x1b]0;owned\x07\x1b[2J\x9b31m問題\tend\r\nnext"
-    console = HarmlessConsole(width=80, file=(file := io.StringIO()))
-    console.print(table(None, ["error"], [(evil,)], fold=True))
-    console.print(evil, markup=False)
-    shown = file.getvalue()
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(table(None, ["error"], [(evil,)], fold=True))
+        screen.print(evil, markup=False)
+    shown = captured.get()
     assert "問題" in shown and "owned" in shown and "next" in shown
     assert {character for character in shown if not character.isprintable()} == {"\n"}
 
