@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from psycopg import sql
 from ironbeat import database
 from ironbeat.embedded import ServerProcess, temporary_postgres, temporary_redis
 from ironbeat.migrations import upgrade
+from ironbeat.runs.recorder import Recorder
 from ironbeat.settings import Settings, get_settings, names_of
 from ironbeat.workload import discover
 
@@ -42,6 +44,32 @@ def _no_settings_of_this_machine() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(kept)
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_each_test() -> Iterator[None]:
+    """A command that a test runs in this process may set variables for its children."""
+    kept = dict(os.environ)
+    yield
+    if os.environ != kept:
+        os.environ.clear()
+        os.environ.update(kept)
+        get_settings.cache_clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _recorders() -> Iterator[weakref.WeakSet[Recorder]]:
+    """The recorders of this process, of whatever application."""
+    made: weakref.WeakSet[Recorder] = weakref.WeakSet()
+    with pytest.MonkeyPatch.context() as patch:
+        begin = Recorder.__init__
+
+        def noted(recorder: Recorder, *arguments: Any, **options: Any) -> None:
+            begin(recorder, *arguments, **options)
+            made.add(recorder)
+
+        patch.setattr(Recorder, "__init__", noted)
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +122,11 @@ def redis_url(redis_server: ServerProcess) -> str:
 
 @pytest.fixture
 def settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, redis_url: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    database_url: str,
+    redis_url: str,
+    _recorders: weakref.WeakSet[Recorder],
 ) -> Iterator[Settings]:
     """The settings of an Ironbeat on ``database_url`` and ``redis_url``; this process uses them.
 
@@ -102,23 +134,31 @@ def settings(
     programs that a test starts inherit them.
     """
     # The test's own monkeypatch: with another one, what a test sets would be put back too late.
-    yield from _settings(monkeypatch, tmp_path, database_url, redis_url)
+    yield from _settings(monkeypatch, tmp_path, database_url, redis_url, _recorders)
 
 
 @pytest.fixture(scope="module")
 def module_settings(
-    tmp_path_factory: pytest.TempPathFactory, module_database_url: str, redis_server: ServerProcess
+    tmp_path_factory: pytest.TempPathFactory,
+    module_database_url: str,
+    redis_server: ServerProcess,
+    _recorders: weakref.WeakSet[Recorder],
 ) -> Iterator[Settings]:
     """Like ``settings``, shared by the tests of a module; its Redis is emptied once."""
     with redis_client.Redis.from_url(redis_server.url) as client:
         client.flushall()
     url = redis_server.url.rsplit("/", 1)[0]
     with pytest.MonkeyPatch.context() as patch:
-        yield from _settings(patch, tmp_path_factory.mktemp("state"), module_database_url, url)
+        state = tmp_path_factory.mktemp("state")
+        yield from _settings(patch, state, module_database_url, url, _recorders)
 
 
 def _settings(
-    monkeypatch: pytest.MonkeyPatch, state: Path, database_url: str, redis_url: str
+    monkeypatch: pytest.MonkeyPatch,
+    state: Path,
+    database_url: str,
+    redis_url: str,
+    recorders: weakref.WeakSet[Recorder],
 ) -> Iterator[Settings]:
     monkeypatch.setenv("IRONBEAT_DATABASE_URL", database_url)
     monkeypatch.setenv("IRONBEAT_BROKER_URL", f"{redis_url}/1")
@@ -126,7 +166,11 @@ def _settings(
     monkeypatch.setenv("IRONBEAT_STATE_DIR", str(state))
     monkeypatch.setenv("IRONBEAT_ENCRYPTION_KEY", Fernet.generate_key().decode())
     get_settings.cache_clear()
+    earlier = list(recorders)
     yield get_settings()
+    # What they have not written would be tried again and again, in a database that is gone.
+    for recorder in set(recorders).difference(earlier):
+        recorder.close(timeout=0)
     database.dispose()
     get_settings.cache_clear()
 
