@@ -1,4 +1,5 @@
 """Real servers for the tests: PostgreSQL and Valkey, started once a session, thrown away after it.
+A session is one of pytest-xdist's workers where there are several.
 
 ``settings`` gives a test a database of its own with every table in it, an empty Redis, and an
 Ironbeat that points at both. Nothing of the machine's own settings reaches a test.
