@@ -1,8 +1,9 @@
 """Each alert, fired by its real cause on seven hosts, arrives within its stated time, and ends.
 
 Prometheus, Alertmanager and the rules are those that the role put on the host: nothing is
-shortened. What bears one another is caused at the same time. It takes most of an hour, nearly all
-of it waiting.
+shortened. What bears one another is caused at the same time. It takes half an hour, nearly all of
+it waiting, and wants a suite that has run little within the hour before: two of the rules look so
+far back, and a thousand quick runs outweigh those that fail or take long here.
 """
 
 from __future__ import annotations
@@ -108,8 +109,6 @@ def report(line: str) -> None:
 def watch(suite: Suite) -> Iterator[Watch]:
     """A receiver that hears Alertmanager, over a suite at rest."""
     wait_until(suite.healthy, 60, "healthy")
-    # A thousand quick runs of the last hour would outweigh those that fail or take long here.
-    suite.sql("DELETE FROM ironbeat.run_history WHERE ended_at > now() - interval '1 hour'")
     with receiver(ADDRESS, PORT) as received:
         found = Watch(Watching(received, 0), received)
         wait_until(lambda: "/beat" in received.paths(), 90, "beat pings")
@@ -424,9 +423,12 @@ def test_no_api(suite: Suite, watch: Watch) -> None:
     watch.shows(suite, Cause("the API is stopped", programs("web", "api"), {"api_down": 0}))
 
 
-def test_every_alert_arrived_and_ends(suite: Suite, watch: Watch) -> None:
+def test_every_alert_arrived(watch: Watch) -> None:
     without = {"alerts_arrive"} | (set() if has_disks() else {"disk_full"})
     assert set(STATED) - set(watch.arrived) == without
+
+
+def test_every_alert_ends(suite: Suite, watch: Watch) -> None:
     lasting = {}
     for alert, at in watch.ended.items():
         try:
