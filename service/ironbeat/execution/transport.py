@@ -70,10 +70,8 @@ EXCHANGE = deliveries.lua("exchange")
 # A batch may last this many times its budget before the rest of it is given back.
 PATIENCE = 2.5
 
-# A batch of so many messages is no chance encounter, and neither is one that followed at once on
-# another that was over sooner than this: outcomes are written while the next one runs.
+# A batch of so many messages is no chance encounter: outcomes are written while the next one runs.
 BUSY_FROM = 8
-BUSY_SECONDS = 1.0
 
 #: Where a message goes that is none of kombu's, so that it does not come back for ever.
 UNREADABLE_KEY = "ironbeat.unreadable"
@@ -210,8 +208,6 @@ class Channel(stock.Channel):
         self._delivering = False
         # Whether so much came with the last fetch that more is likely to be there.
         self._busy = False
-        # Whether the last fetch brought something, and it was soon done with.
-        self._brisk = False
         self._batch_began = 0.0
         self._armed_at = 0.0
         self._swept_at = monotonic()
@@ -307,9 +303,8 @@ class Channel(stock.Channel):
                 self._flush_brpop_reauth()
         was_busy = self._busy
         batch = self._record(reply)
-        self._busy = consumption.inline and bool(batch) and (len(batch) >= BUSY_FROM or self._brisk)
+        self._busy = consumption.inline and len(batch) >= BUSY_FROM
         if not batch:
-            self._brisk = False
             # What a busy consumer has left unsent goes out with one more fetch.
             if not reply and not (was_busy and self.custody.owes_acks):
                 self._wait(connection)
@@ -319,7 +314,6 @@ class Channel(stock.Channel):
             return True
         self._unstarted.extend(batch)
         self._deliver_unstarted()
-        self._brisk = monotonic() - self._batch_began < BUSY_SECONDS
         return True
 
     def _hear(self, connection: Any) -> None:

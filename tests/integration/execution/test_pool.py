@@ -196,8 +196,9 @@ def test_events_come_as_things_happen(crew: Fleet) -> None:
     thread = threading.Thread(target=listen_until_stopped)
     thread.start()
     try:
-        # A listener misses what happens in its first second.
-        time.sleep(0.5 + REST_SECONDS)
+        # A listener misses what happens before the workers know of it.
+        wait_for(lambda: events, 15)
+        time.sleep(REST_SECONDS)
         id = crew.send("nap", "watched", 6).id
 
         def types(of: str | None = None) -> Counter[str]:
