@@ -63,7 +63,6 @@ class Lease:
     are not executed again. ``on_reconnect`` is called when PostgreSQL answers again, after the
     renewal. ``boxes`` is where the processes of this host leave their black boxes.
     ``inherits`` names the kinds of leases whose work it can take over (none named: all).
-    ``on_lost`` is called once whenever no renewal has succeeded for a whole lease period.
     """
 
     def __init__(
@@ -76,7 +75,6 @@ class Lease:
         on_cancel: Callable[[list[str]], None] | None = None,
         heir: Heir | None = None,
         inherits: Sequence[str] = (),
-        on_lost: Callable[[], None] | None = None,
         each: Callable[[psycopg.Connection[Any]], None] | None = None,
         boxes: Path | None = None,
         salvage: Callable[[str], None] | None = None,
@@ -96,7 +94,6 @@ class Lease:
         self._on_cancel = on_cancel
         self._heir = heir
         self._inherits = tuple(inherits)
-        self._on_lost = on_lost
         self._each = each
         self._boxes = boxes
         self._salvage = salvage
@@ -106,14 +103,6 @@ class Lease:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Any] | None = None
-        self._lost = False
-
-    @property
-    def held(self) -> bool:
-        """Whether the lease was renewed within its period, by this process's clock."""
-        return (
-            self.renewed_at is not None and time.monotonic() - self.renewed_at < self.lease_seconds
-        )
 
     def start(self) -> None:
         """Take the lease and keep it renewed. Returns at once; an outage is waited out."""
@@ -143,7 +132,6 @@ class Lease:
                 logger.warning("lease not renewed: %s", error)
                 self._failed = True
                 self._disconnect()
-                self._notice_loss()
             except Exception:
                 logger.exception("while renewing the lease")
             self._stop.wait(max(0.1, self.renew_seconds - (time.monotonic() - began)))
@@ -181,15 +169,8 @@ class Lease:
             },
         ).fetchone()
         self.renewed_at = asked_at
-        self._lost = False
         if row is not None and row[0]:
             logger.warning("lease had lapsed and is held again")
-
-    def _notice_loss(self) -> None:
-        if self._on_lost is None or self.renewed_at is None or self.held or self._lost:
-            return
-        self._lost = True
-        self._on_lost()
 
     def _pass_on_cancellations(self, connection: psycopg.Connection[Any]) -> None:
         rows = connection.execute(
