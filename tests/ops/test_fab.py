@@ -103,7 +103,14 @@ def test_a_tunnel_lasts_until_ctrl_c(site: Site, tmp_path: Path) -> None:
     program = str(Path(sys.executable).parent / "fab")
     ports = ["--flower-port", "0", "--api-port", "0"]
     command = [program, "tunnel", "-e", inventory, *ports, "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        # Whoever runs the tests in the background of a shell has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())

@@ -51,7 +51,12 @@ class Fab:
     def going(self, task: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """Run it until Ctrl-C, which must end it well."""
         process = subprocess.Popen(
-            self.command(task, *arguments), stdout=subprocess.PIPE, text=True, cwd=PROJECT
+            self.command(task, *arguments),
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=PROJECT,
+            # Whoever runs the tests in the background of a shell has them ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             yield process
