@@ -252,7 +252,7 @@ def install(app: Any, active: runtime.Runtime, name: str) -> None:
     runtime.install(active)
     # What is made before a fork is there in every child. Making the result backend and its client
     # takes longer than a short task; it connects where it is used.
-    logger.debug("results go to %s by %s", type(app.backend).__name__, app.backend.client)
+    _ = app.backend.client
     for task in app.tasks.values():
         task.__trace__ = build_tracer(task.name, task, app.loader, name, app=app)
 
