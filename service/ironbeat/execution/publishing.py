@@ -3,8 +3,8 @@
 kombu makes each message anew, from its body to its envelope, and even its pipelined producer needs
 a quarter of a millisecond for each. The ledger has a message's parts as JSON; here they become
 kombu's envelope as they are, and all messages for one list go out with one command. A message
-alone takes a third less than through kombu's producer, which makes a client of Redis, binds the
-queue and copies the options for each.
+alone goes without what kombu's producer does for each: make a client of Redis, bind the queue,
+copy the options.
 
 What is not plain (an exchange of its own, a number that orjson would round, a broker that is no
 Redis) goes through kombu's producer.

@@ -170,8 +170,9 @@ def test_the_terminal_is_as_before_however_it_ends(suite, ends, code):
 
 def test_the_terminal_is_as_before_after_an_error(suite):
     with Screen(MONITOR, IRONBEAT_TIMEZONE="Mars/Olympus") as screen:
-        assert screen.ended() != 0
+        assert screen.ended() == 5
         assert "Mars/Olympus" in screen.shown
+        assert screen.shown.rfind("\x1b[?1049h") >= 0
         assert screen.restored
 
 
