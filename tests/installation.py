@@ -27,7 +27,11 @@ LEFT_OUT = shutil.ignore_patterns(
 
 @contextmanager
 def coming_up() -> Iterator[None]:
-    """No other installation comes up meanwhile: two at once would choose the same ports."""
+    """No other installation comes up meanwhile.
+
+    Installations leave each other's ports alone; a listener of a test does not know of them, and
+    two that come up at once take twice as long as one test may wait.
+    """
     with (Path(tempfile.gettempdir()) / "ironbeat-coming-up.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

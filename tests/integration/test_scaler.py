@@ -75,7 +75,7 @@ def worker(settings: Settings) -> Iterator[Lease]:
     """A live worker that consumes from the default queue."""
     lease = Lease("worker", "w@here", ["default"], url=settings.database_url.get_secret_value())
     lease.start()
-    wait_for(lambda: lease.held)
+    wait_for(lambda: lease.renewed_at is not None)
     yield lease
     lease.stop()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from tests.installation import Clone, cloned
+from tests.installation import Clone, cloned, coming_up
 
 # Making the environment and starting everything once; the rest waits for things that take seconds.
 pytestmark = pytest.mark.timeout(600)
@@ -36,11 +36,12 @@ def first(clone: Clone) -> Iterator[str]:
     """The first ``up``, with the usual port of the API taken by somebody else."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            other.bind(("127.0.0.1", 8000))
-            other.listen()
-        except OSError:
-            pass  # somebody else has it already, which is as good
+        with coming_up():  # and not between the choice of an installation and its API
+            try:
+                other.bind(("127.0.0.1", 8000))
+                other.listen()
+            except OSError:
+                pass  # somebody else has it already, which is as good
         done = clone.up()
         assert done.returncode == 0, done.stdout
         yield done.stdout

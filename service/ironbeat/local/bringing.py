@@ -50,7 +50,7 @@ def up(installation: Installation, progress: Progress) -> Settings:
 
     Raises :class:`NotHealthy`, ``InstallationError``, ``SupervisorError`` or ``SettingsError``.
     """
-    with _alone(installation):
+    with _alone(installation), installation.promises:
         supervisor = Supervisor(installation.run_dir)
         running = supervisor.running
         with progress.step("Settings") as step:

@@ -15,7 +15,6 @@ import os
 import pwd
 import re
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -27,6 +26,7 @@ from dotenv import dotenv_values
 
 from ironbeat import settings_file
 from ironbeat.embedded.account import Account, socket_directory
+from ironbeat.local.ports import Promises
 from ironbeat.settings import (
     ENV_FILE,
     PREFIX,
@@ -75,6 +75,7 @@ class Installation:
     root: Path
     state_dir: Path
     notes: list[str] = field(default_factory=list)
+    promises: Promises = field(default_factory=Promises)
 
     @property
     def env_file(self) -> Path:
@@ -110,7 +111,8 @@ class Installation:
     def prepare(self, environment: Mapping[str, str], running: bool) -> None:
         """Make what is missing, take over what ``environment`` sets, and find free ports.
 
-        While its programs are ``running`` the ports stay as they are. Raises
+        While its programs are ``running`` the ports stay as they are; else the chosen ones are
+        promised to this process until ``promises`` are released. Raises
         :class:`InstallationError`, or ``SettingsError`` when ``environment`` contradicts itself.
         """
         self._refuse_impossible()
@@ -236,7 +238,7 @@ class Installation:
     # -- ports
 
     def _free_ports(self, file: Mapping[str, str]) -> dict[str, str]:
-        taken: set[int] = set()
+        self.promises.release()
         values: dict[str, str] = {}
         for setting, what in (("api_port", "the API"), ("flower_port", "Flower")):
             name = _name_in(file, setting)
@@ -244,26 +246,25 @@ class Installation:
             host = file.get(PREFIX + setting.upper().replace("PORT", "HOST")) or "127.0.0.1"
             text = file.get(name) or str(default)
             if text.isdigit():  # else the settings refuse it, and say so better
-                values[name] = str(self._free(int(text), host, what, taken))
+                values[name] = str(self._free(int(text), host, what))
         programs = file.get(LOCAL_PROGRAMS, "").split()
         if POSTGRES in programs:
             url = file["IRONBEAT_DATABASE_URL"]
-            port = self._free(urlsplit(url).port or 5432, "127.0.0.1", "PostgreSQL", taken)
+            port = self._free(urlsplit(url).port or 5432, "127.0.0.1", "PostgreSQL")
             values["IRONBEAT_DATABASE_URL"] = _with_port(url, port)
         if REDIS in programs:
             url = file["IRONBEAT_BROKER_URL"]
             before = urlsplit(url).port or 6379
-            port = self._free(before, "127.0.0.1", "Redis", taken)
+            port = self._free(before, "127.0.0.1", "Redis")
             values["IRONBEAT_BROKER_URL"] = _with_port(url, port)
             results = file.get("IRONBEAT_RESULT_BACKEND", "")
             if urlsplit(results).port == before:
                 values["IRONBEAT_RESULT_BACKEND"] = _with_port(results, port)
         return values
 
-    def _free(self, wanted: int, host: str, what: str, taken: set[int]) -> int:
+    def _free(self, wanted: int, host: str, what: str) -> int:
         for port in range(wanted, min(wanted + PORTS_TRIED, 65536)):
-            if port not in taken and is_free(port, host):
-                taken.add(port)
+            if self.promises.take(port, host):
                 if port != wanted:
                     self.notes.append(
                         f"port {wanted} is taken by another program; {what} uses {port}"
@@ -272,20 +273,6 @@ class Installation:
         raise InstallationError(
             f"no port from {wanted} to {wanted + PORTS_TRIED - 1} is free for {what}"
         )
-
-
-def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen on ``port`` of ``host`` now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As servers do, so that connections that are just closing are no hindrance.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError:
-            return False
-    return True
 
 
 def _stores(chosen: AbstractSet[str], use_redis: Given | None) -> dict[str, str]:

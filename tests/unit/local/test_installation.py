@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 from dotenv import dotenv_values
 
 from ironbeat.local import installation as module
-from ironbeat.local.installation import Installation, InstallationError, is_free
+from ironbeat.local.installation import Installation, InstallationError
+from ironbeat.local.ports import Promises, is_free
 from ironbeat.settings import get_settings
 
 
@@ -29,11 +32,17 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Prepare an installation as ``up`` would in this environment."""
 
     def make(running: bool = False, **environment: str) -> Installation:
+        for each in made:
+            each.promises.release()  # that `up` is over
         found = Installation(root, root / "var")
+        made.append(found)
         found.prepare(environment, running)
         return found
 
+    made: list[Installation] = []
     yield make
+    for each in made:
+        each.promises.release()
     get_settings.cache_clear()
 
 
@@ -190,6 +199,44 @@ def test_every_server_gets_a_port_of_its_own(make) -> None:
     ]
     assert len(set(ports)) == 4
     assert urlsplit(found["IRONBEAT_RESULT_BACKEND"]).port == int(ports[3])
+
+
+def ports(installation: Installation) -> set[str | int | None]:
+    found = values(installation)
+    urls = (found["IRONBEAT_DATABASE_URL"], found["IRONBEAT_BROKER_URL"])
+    programs = (found["IRONBEAT_API_PORT"], found["IRONBEAT_FLOWER_PORT"])
+    return {*map(int, programs), *(urlsplit(url).port for url in urls)}
+
+
+def test_two_that_come_up_at_once_choose_different_ports(make, root: Path) -> None:
+    first = make()  # nobody listens yet
+    other = Installation(root, root / "other")
+    other.prepare({}, running=False)
+    assert not ports(first) & ports(other)
+    chosen = ports(other)
+    other.prepare({}, running=False)
+    assert ports(other) == chosen, "what it was promised itself is no hindrance"
+    other.promises.release()
+
+
+def test_a_promise_ends_with_its_process() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    held = f"from ironbeat.local.ports import Promises; kept = Promises(); print(kept.take({port}))"
+    command = [sys.executable, "-c", f"{held}; input()"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "True\n"
+        with Promises() as promises:
+            assert not promises.take(port)
+            process.kill()
+            process.wait(10)
+            assert promises.take(port)
+            assert not promises.take(port), "once only"
+        with Promises() as others:
+            assert others.take(port), "the first ones were released"
 
 
 def test_while_the_programs_run_their_ports_stay(make, listener: int) -> None:

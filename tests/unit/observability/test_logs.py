@@ -130,10 +130,10 @@ def test_arguments_are_read_when_the_line_is_logged(tmp_path):
 def test_secrets_are_masked(tmp_path):
     path = tmp_path / "x.log"
     handler = configured(path, api_token="t0p-secret-token")
-    logs.get_logger("t").info("with t0p-secret-token", password="x", inner={"token": 5})
+    logs.get_logger("t").info("with t0p-secret-token", password="x", inner={"token": 8315550199})
     logging.getLogger("t").info("see redis://:hunter2@r/1")
     text = json.dumps(lines(handler, path))
-    for secret in ("t0p-secret-token", "hunter2", '"x"', "5}"):
+    for secret in ("t0p-secret-token", "hunter2", '"x"', "8315550199"):
         assert secret not in text
 
 
