@@ -73,7 +73,7 @@ def _execute(channel: paramiko.Channel, command: bytes) -> None:
     for each in helpers:
         each.start()
     with contextlib.suppress(OSError):
-        while part := process.stdout.read1(65536):
+        while part := os.read(process.stdout.fileno(), 65536):
             channel.sendall(part)
     # Nobody listens any more, or the command has said all.
     process.stdout.close()

@@ -50,7 +50,7 @@ def test_a_command_that_does_not_end_is_given_up(reached: SshReach) -> None:
 def test_lines_come_as_they_are_written(reached: SshReach) -> None:
     lines = reached.stream(["sh", "-c", "printf 'one\\nz\\303wei\\n'; sleep 60"])
     assert [next(lines), next(lines)] == ["one\n", "z\ufffdwei\n"]
-    lines.close()
+    lines.close()  # type: ignore[attr-defined]
     with pytest.raises(OpsError, match="here: cannot go on"):
         list(reached.stream(["sh", "-c", "echo cannot go on >&2; exit 1"]))
 

@@ -57,10 +57,15 @@ class Cluster:
         return hosts
 
     def busy(self, host: Host) -> list[str]:
-        """Keep all workers busy for a while; returns the runs that are executed on ``host``."""
+        """Keep the workers of ``host`` busy for a while, and no others; returns its runs."""
         ids = self.suite.submit("errands.note", [TAKEN_SECONDS] * 4)
         wait_until(lambda: len(self.begun(ids)) == len(ids), 30, "four errands began")
-        return [id for id, hosts in self.begun(ids).items() if host.name in hosts]
+        begun = self.begun(ids)
+        there = [id for id in ids if host.name in begun[id]]
+        # Who is to take them over has to be free: how long that takes is the question.
+        for id in set(ids) - {*there}:
+            self.suite.one("web").out(f"ironbeat cancel {id}")
+        return there
 
     def taken_over(self, ids: list[str], host: Host) -> float:
         """Seconds until all of these runs began on another host than this one."""

@@ -61,6 +61,8 @@ class Ingest(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    server: Ingest
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":

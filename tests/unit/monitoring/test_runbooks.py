@@ -35,7 +35,7 @@ def test_ironbeat_takes_it(line):
     words = shlex.split(line)[1:]
     context = click.Context(group, info_name="ironbeat")
     while isinstance(group, click.Group) or hasattr(group, "get_command"):
-        name, command, words = group.resolve_command(context, words)
+        name, command, words = group.resolve_command(context, words)  # type: ignore[attr-defined]
         assert command is not None, name
         if not hasattr(command, "resolve_command"):
             break
