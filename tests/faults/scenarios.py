@@ -119,8 +119,13 @@ def run_all(
 
 def _begin(scenario: Scenario) -> Suite:
     ahead = scenario.clock()
-    settings = {**scenario.settings, **(clock.wrong_by(ahead) if ahead else {})}
-    suite = Suite(own_directory(), disk_mb=scenario.disk_mb, clock=ahead, settings=settings)
+    suite = Suite(
+        own_directory(),
+        disk_mb=scenario.disk_mb,
+        clock=ahead,
+        clock_variables=clock.wrong_by(ahead) if ahead else {},
+        settings=scenario.settings,
+    )
     try:
         suite.up()
         suite.until_healthy()

@@ -45,8 +45,8 @@ class Suite:
     """One installation in a directory of its own; ``up`` starts it, ``down`` ends all of it.
 
     ``settings`` are environment variables. ``disk_mb``: its state lies on a file system of that
-    size (which takes root). ``clock``: all of its programs live so many seconds later than we do
-    (by libfaketime, see :mod:`tests.faults.clock`).
+    size (which takes root). ``clock``: all of its programs live so many seconds later than we do,
+    by ``clock_variables`` (of libfaketime, see :mod:`tests.faults.clock`).
     """
 
     def __init__(
@@ -56,11 +56,13 @@ class Suite:
         workers: int = 2,
         disk_mb: int | None = None,
         clock: float = 0.0,
+        clock_variables: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
         self.disk_mb = disk_mb
         self.clock = clock
+        self.clock_variables = dict(clock_variables or {})
         self.packages = directory / "packages"
         # Beside the packages: there the counting tasks look for it.
         self.traces = directory / "traces"
@@ -89,6 +91,9 @@ class Suite:
             "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
             "--python", sys.executable, "--target", str(self.packages), str(COUNTING),
         )  # fmt: skip
+        shutil.copy(ROOT / "tests" / "faults" / "preload" / "sitecustomize.py", self.packages)
+        if self.clock_variables:
+            (self.packages / "clock.json").write_text(json.dumps(self.clock_variables))
         with coming_up():
             self._run("-m", "ironbeat.local", str(ROOT))
 
