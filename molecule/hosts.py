@@ -216,6 +216,20 @@ class Suite:
         command = ["ansible-playbook", "-i", str(self.scenario / "inventory"), name, *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=1700)
 
+    def fab(self, task: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Type `fab` on the laptop, with this scenario's inventory, whatever it ends with."""
+        return subprocess.run(
+            self.fab_command(task, *arguments),
+            capture_output=True,
+            text=True,
+            cwd=PROJECT,
+            timeout=600,
+        )
+
+    def fab_command(self, task: str, *arguments: str) -> list[str]:
+        """What is typed."""
+        return ["fab", task, "-e", str(self.scenario / "inventory"), *arguments]
+
 
 def wait_until(true: Callable[[], Any], seconds: float, what: str) -> Any:
     """Wait until something is so; returns it. Fails with `what` when it does not come to be."""

@@ -30,16 +30,7 @@ class Fab:
     """`fab` as an operator types it, on this scenario's inventory."""
 
     def __init__(self, suite: Suite):
-        self.inventory = str(suite.scenario / "inventory")
-
-    def command(self, task: str, *arguments: str) -> list[str]:
-        return ["fab", task, "-e", self.inventory, *arguments]
-
-    def run(self, task: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run it, whatever it ends with."""
-        return subprocess.run(
-            self.command(task, *arguments), capture_output=True, text=True, cwd=PROJECT, timeout=600
-        )
+        self.command, self.run = suite.fab_command, suite.fab
 
     def json(self, task: str, *arguments: str, status: int = 0) -> Any:
         """The document that it prints; it must end with ``status``."""

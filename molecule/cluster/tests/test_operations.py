@@ -1,5 +1,6 @@
 """The days after, done as docs/operations.md says: one more worker host, other secrets, a new
-release, another broker. What waits and runs meanwhile ends once.
+release, work that moves from RQ to Celery and back, another broker. What waits and runs meanwhile
+ends once.
 
 The hosts are the scenario's; the inventory is a copy of its, which is changed as an operator does.
 These tests come last, as the hosts are another cluster afterwards.
@@ -7,6 +8,7 @@ These tests come last, as the hosts are another cluster afterwards.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -160,6 +162,70 @@ def test_secrets_are_rotated_and_a_release_is_rolled_out(inventory: Path, tmp_pa
         assert packages["errands"] == "1.1", host.name
     all_end_once(new, ids)
     wait_until(new.healthy, 60, "healthy")
+
+
+DOCUMENTS = """
+mkdir -p /srv/documents
+for each in $(seq $1 $2); do
+    for chapter in 1 2 3 4 5 6; do
+        echo "Report $each, chapter $chapter: a boat crosses the river near Bremen in May $each."
+    done > /srv/documents/$each.md
+done
+"""
+
+
+PROCESS = "ironbeat documents process /srv/documents --json"
+
+
+def sides(host: Host, first: int, last: int) -> dict[str, int]:
+    """Have new documents processed, all of which succeed; who made the metadata of how many chunks
+    of the directory until now.
+    """
+    host.out(f"bash -s {first} {last}", stdin=DOCUMENTS)
+    found = host.json(f"{PROCESS} --timeout 240")
+    assert (found["failed"], found["ended"], found["done"]) == (0, True, found["chunks"])
+    assert found["chunks"] == last
+    return found["sides"]
+
+
+def test_documents_move_from_rq_to_celery_and_back(inventory: Path) -> None:
+    edited(
+        inventory / "group_vars/all/main.yml",
+        lambda variables: variables.update(service_extras=["documents"]),
+    )
+    carrier = "ironbeat-worker1"
+    suite = edited(
+        inventory / "hosts.yml",
+        lambda content: content["ironbeat"]["children"].update(rq={"hosts": {carrier: None}}),
+    )
+    succeed(suite, "site.yml")
+    succeed(suite, "playbooks/restart.yml")
+    host = suite.hosts[carrier]
+    rq = {"rq_worker:rq_worker_00", "rq_worker:rq_worker_01", "rq_dashboard"}
+    assert {name: host.programs()[name][0] for name in rq} == dict.fromkeys(rq, "RUNNING")
+    assert not any(rq & set(each.programs()) for each in suite.service_hosts if each is not host)
+    assert host.http_status("http://127.0.0.1:9181/") == 401
+    assert sides(host, 1, 40) == {"rq": 40}
+
+    host.out("bash -s 41 200", stdin=DOCUMENTS)
+    assert host.json(f"{PROCESS} --no-wait")["documents"] == 160
+    moved = suite.fab("canary", "--ratio", "0.5", "--seconds", "15", "--json")
+    assert moved.returncode == 0, moved.stdout + moved.stderr
+    shared = sides(host, 201, 210)
+    assert shared.keys() == {"rq", "celery"} and shared["celery"] >= 20
+
+    host.out("supervisorctl stop rq_worker:* rq_dashboard")
+    asked = suite.fab("rollback-rq", "--dry-run")
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    assert f"would start RQ's workers and its page on {carrier}" in asked.stdout
+    assert host.programs()["rq_dashboard"][0] == "STOPPED", "nothing was changed"
+    back = suite.fab("rollback-rq", "--json")
+    assert back.returncode == 0, back.stdout + back.stderr
+    found = json.loads(back.stdout)
+    assert set(found["started"]) == {f"{carrier}: {name}" for name in rq}
+    assert (found["moved"]["ratio"], found["moved"]["rq"]["workers"]) == (0, 2)
+    assert sides(host, 211, 250) == {"celery": shared["celery"], "rq": shared["rq"] + 40}
+    wait_until(suite.healthy, 60, "healthy")
 
 
 def queued(broker: Host, password: str) -> int:
