@@ -173,7 +173,7 @@ def test_results_and_cancelled_copies_with_a_worker(
         failing = manager.submit("adopted.always_failing")
         with pytest.raises(RunFailed, match="is failed: KeyError"):
             manager.result(failing, timeout=15)
-        assert asyncio.run(both(manager)) == 7
+        assert asyncio.run(without_blocking(manager)) == 7
     assert "add 5 5" not in (tmp_path / "traces").read_text()
     assert shop.app.AsyncResult(cancelled).state == "REVOKED"
 
@@ -195,9 +195,16 @@ def test_a_failed_run_is_replayed_as_a_new_one(
             manager.replay(wrong)
 
 
-async def both(manager: TaskManager) -> int:
-    id = await manager.asubmit("adopted.add", [3, 4])
-    return await manager.aresult(id, timeout=15)
+async def without_blocking(manager: TaskManager) -> int:
+    later = await manager.asubmit("adopted.add", [1, 1], countdown=3600)
+    first, second = await manager.asubmit_many(
+        [Submit("adopted.add", (3, 4)), Submit("adopted.add", (5, 6))]
+    )
+    assert await manager.aresult(second, timeout=15) == 11
+    assert (await manager.astatus(second)).state == "succeeded"
+    assert await manager.acancel(later, reason="no longer wanted") == "cancelled"
+    assert (await manager.astatus(later)).reason == "no longer wanted"
+    return await manager.aresult(first, timeout=15)
 
 
 def test_a_broker_that_refuses_costs_no_submission(

@@ -129,6 +129,12 @@ class Recorder:
         notes.append(run if len(notes) < MAX_MESSAGES else replace(run, message=None))
         if len(notes) > MAX_NOTES:
             notes.popleft()
+            if self.counts.notes_dropped % MAX_NOTES == 0:
+                logger.warning(
+                    "PostgreSQL has been away for more than %s submissions: the ledger hears of "
+                    "the oldest ones only when a worker begins them",
+                    MAX_NOTES,
+                )
             self.counts.notes_dropped += 1
         self._wake.set()
 

@@ -14,7 +14,7 @@ nobody before it has watched for ``patience`` seconds without a gap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,11 +68,6 @@ def judge(seen: Iterable[Seen], watch: Watch) -> list[Verdict]:
         if found is not None:
             verdicts.append(found)
     return verdicts
-
-
-def to_end(verdicts: Iterable[Verdict]) -> Sequence[Verdict]:
-    """The verdicts after which a process has to be ended."""
-    return [each for each in verdicts if each.finding in ("hung", "silent", "stalled")]
 
 
 def _judge(seen: Seen, watch: Watch) -> Verdict | None:

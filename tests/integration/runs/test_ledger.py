@@ -244,6 +244,19 @@ def test_a_row_that_is_refused_keeps_no_other_back(ledger: Ledger) -> None:
     assert ledger.get("2").reason == "its texts could not be stored"
 
 
+def test_of_very_many_notes_the_newest_stay(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ironbeat.runs.recorder.MAX_NOTES", 3)
+    recorder = Recorder(ledger, interval=3600)
+    for id in ("1", "2", "3", "4", "5"):
+        recorder.note(new(id))
+    assert caplog.text.count("the ledger hears of the oldest ones only when a worker begins") == 1
+    recorder.close()
+    assert recorder.counts.notes_dropped == 2
+    assert {run.id for run in ledger.find(Filters())} == {"3", "4", "5"}
+
+
 def test_partitions_come_and_go_with_their_rows(ledger: Ledger) -> None:
     take(ledger, "1")
     ledger.settle([Outcome("1", 1, "succeeded")])
