@@ -93,10 +93,11 @@ class LazyCommands(MutableMapping[str, Any]):
 
     def _load(self, name: str) -> Any:
         if name not in COMMANDS:
-            from ironbeat.cli.workloads import load_commands
+            from ironbeat.cli.workloads import load_commands, log_to_standard_error
 
             brought = build_group(load_commands(name, self._workload_commands()[name]))
             brought.name, brought.rich_help_panel = name, WORKLOADS
+            log_to_standard_error(brought)
             return brought
         module_name, panel = COMMANDS[name]
         module = importlib.import_module(f"ironbeat.cli.{module_name}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import entry_points
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from ironbeat.cli.failures import CommandError, ExitStatus
 from ironbeat.cli.output import JsonFlag, show, table
@@ -64,6 +66,20 @@ def load_commands(name: str, source: str) -> typer.Typer:
             ExitStatus.SETTINGS,
         )
     return found
+
+
+def log_to_standard_error(group: TyperGroup) -> None:
+    """Keep what the commands of ``group`` say to structlog out of what they answer."""
+    invoke = group.invoke
+
+    def invoke_and_answer(ctx: Any) -> Any:
+        import structlog
+
+        if not structlog.is_configured():
+            structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+        return invoke(ctx)
+
+    group.invoke = invoke_and_answer  # type: ignore[method-assign]
 
 
 @app.callback()

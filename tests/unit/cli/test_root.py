@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 
 import pytest
+import structlog
 import typer
 from typer.testing import CliRunner
 
@@ -95,7 +96,7 @@ def test_a_workloads_own_commands_stand_under_its_name(
 ) -> None:
     _pretend_installed(monkeypatch, _point("billing", f"{__name__}:billing"))
     result = runner.invoke(app, ["billing", "invoice", "7"])
-    assert (result.exit_code, result.output) == (0, "invoice 7\n")
+    assert (result.exit_code, result.stdout) == (0, "invoice 7\n")
     assert "\n  billing " in runner.invoke(app, ["--help"]).output
 
 
@@ -127,12 +128,24 @@ def test_commands_of_a_workload_that_do_not_load_are_named(
     assert "no_such_commands" in result.output
 
 
+def test_what_a_workload_logs_is_not_part_of_its_command_s_answer(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    structlog.reset_defaults()
+    _pretend_installed(monkeypatch, _point("billing", f"{__name__}:billing"))
+    result = runner.invoke(app, ["billing", "invoice", "7"])
+    structlog.reset_defaults()
+    assert result.stdout == "invoice 7\n"
+    assert "an invoice is printed" in result.stderr
+
+
 def _billing_commands() -> typer.Typer:
     made = typer.Typer(help="Invoices.")
 
     @made.command()
     def invoice(number: int) -> None:
         """Print an invoice."""
+        structlog.get_logger().info("an invoice is printed", number=number)
         typer.echo(f"invoice {number}")
 
     @made.command()

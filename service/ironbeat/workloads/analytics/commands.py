@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,10 +21,6 @@ Limit = Annotated[int, typer.Option(min=1, max=100, help="Print at most so many.
 @app.callback()
 def group() -> None:
     """Chat questions: import messages, group and rank them, search."""
-    import structlog
-
-    # What a command prints is its answer alone.
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def _print(value: Any) -> None:
