@@ -25,6 +25,8 @@ RQ_PROGRAMS = ("rq_worker", "rq_dashboard")
 OWN_PROGRAMS = ("worker", "flower")
 START_SECONDS = 60.0
 POLL_SECONDS = 1.0
+# What a command takes beside the watching or waiting that it was asked for.
+BESIDE_SECONDS = 60.0
 
 
 def canary(
@@ -44,7 +46,9 @@ def canary(
     arguments += ["--errors", f"{errors:g}", "--slower", f"{slower:g}"]
     if dry_run:
         arguments.append("--dry-run")
-    return errand.run(hosts, arguments, as_json=as_json)
+    return errand.run(
+        hosts, arguments, as_json=as_json, seconds=seconds + BESIDE_SECONDS, live=True
+    )
 
 
 def rollback(hosts: Sequence[Host], *, seconds: float, dry_run: bool, as_json: bool) -> int:
@@ -63,7 +67,9 @@ def rollback(hosts: Sequence[Host], *, seconds: float, dry_run: bool, as_json: b
         *(["--dry-run"] if dry_run else ["--seconds", f"{seconds:g}"]),
     ]
     started = [] if dry_run else [each for host in carriers for each in _start(host)]
-    moved = suite.document(suite.first_reached(hosts), asked, seconds + 60)
+    if not (dry_run or as_json):
+        output.hear(f"moves what waits to RQ, and waits up to {seconds:g} s for Celery\n")
+    moved = suite.document(suite.first_reached(hosts), asked, seconds + BESIDE_SECONDS)
     stopped: list[str] = []
     if not dry_run and moved["drained"]:
         stopped = [each for host in own for each in _stop(host)]

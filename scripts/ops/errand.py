@@ -20,9 +20,19 @@ from scripts.ops.reach import Reach
 ERRAND_SECONDS = 960.0
 
 
-def run(hosts: Sequence[Host], arguments: Sequence[str], *, as_json: bool) -> int:
-    """Run ``ironbeat`` with ``arguments`` on one of the hosts."""
-    return _pass_on(suite.first_reached(hosts), arguments, as_json)
+def run(
+    hosts: Sequence[Host],
+    arguments: Sequence[str],
+    *,
+    as_json: bool,
+    seconds: float = ERRAND_SECONDS,
+    live: bool = False,
+) -> int:
+    """Run ``ironbeat`` with ``arguments`` on one of the hosts, for at most so many seconds.
+
+    ``live``: what it says on the way is shown as it comes.
+    """
+    return _pass_on(suite.first_reached(hosts), arguments, as_json, seconds, live)
 
 
 def change(
@@ -66,10 +76,17 @@ def options(pairs: Sequence[str]) -> list[str]:
     return found
 
 
-def _pass_on(reached: Reach, arguments: Sequence[str], as_json: bool) -> int:
+def _pass_on(
+    reached: Reach,
+    arguments: Sequence[str],
+    as_json: bool,
+    seconds: float = ERRAND_SECONDS,
+    live: bool = False,
+) -> int:
     flag = ["--json"] if as_json else []
-    answer = suite.run(reached, [*arguments, *flag], ERRAND_SECONDS)
+    answer = suite.run(reached, [*arguments, *flag], seconds, output.hear if live else None)
     sys.stdout.write(answer.out)
     sys.stdout.flush()
-    sys.stderr.write(answer.err)
+    if not live:
+        sys.stderr.write(answer.err)
     return answer.status

@@ -65,6 +65,12 @@ def as_plain(value: Any) -> Any:
     return value
 
 
+def hear(text: str) -> None:
+    """Show at once what is said on the way to an answer, on standard error."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
 def lines(found: Iterable[str]) -> None:
     """Print lines."""
     for line in found:

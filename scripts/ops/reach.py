@@ -7,6 +7,7 @@ otherwise. Commands run as root where the account may become root without a pass
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import logging
 import os
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +54,10 @@ _AS_ROOT = (
 )
 
 
+#: Told what a command says on standard error, a part at a time.
+Hear = Callable[[str], None]
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command printed and its exit status."""
@@ -76,8 +81,13 @@ class Reach(Protocol):
     def open(self) -> None:
         """Reach the host; a second call does nothing."""
 
-    def run(self, argv: Sequence[str], timeout: float = RUN_SECONDS) -> Answer:
-        """Run a command and wait for its end, at most ``timeout`` seconds."""
+    def run(
+        self, argv: Sequence[str], timeout: float = RUN_SECONDS, hear: Hear | None = None
+    ) -> Answer:
+        """Run a command and wait for its end, at most ``timeout`` seconds.
+
+        ``hear`` is given what it says on standard error, as it comes.
+        """
 
     def stream(self, argv: Sequence[str]) -> Iterator[str]:
         """The lines a command prints, as they come; leaving the iterator ends the command."""
@@ -221,10 +231,12 @@ class SshReach:
         user = self._connection.user
         return Unreachable(f"it does not let {user} in", f"Try: ssh {user}@{self.host.address}")
 
-    def run(self, argv: Sequence[str], timeout: float = RUN_SECONDS) -> Answer:
+    def run(
+        self, argv: Sequence[str], timeout: float = RUN_SECONDS, hear: Hear | None = None
+    ) -> Answer:
         """Run a command on the host."""
         channel = self._execute(argv)
-        return _collect(channel, timeout)
+        return _collect(channel, timeout, hear)
 
     def stream(self, argv: Sequence[str]) -> Iterator[str]:
         """The lines of a command on the host."""
@@ -291,20 +303,31 @@ class LocalReach:
     def open(self) -> None:
         """It is here already."""
 
-    def run(self, argv: Sequence[str], timeout: float = RUN_SECONDS) -> Answer:
+    def run(
+        self, argv: Sequence[str], timeout: float = RUN_SECONDS, hear: Hear | None = None
+    ) -> Answer:
         """Run a command here."""
+        complaints, theirs = os.pipe()
+        process = subprocess.Popen(
+            as_root(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs
+        )
+        os.close(theirs)
+        err = bytearray()
+        errors = _drained(lambda: os.read(complaints, 65536), err, hear)
         try:
-            done = subprocess.run(
-                as_root(argv),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-            )
+            out, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"no answer within {timeout:g} s") from error
-        return Answer(done.returncode, done.stdout, done.stderr)
+        finally:
+            process.kill()
+            process.wait()
+            errors.join(1.0)
+            # What it started may hold the other end for longer.
+            if not errors.is_alive():
+                os.close(complaints)
+        return Answer(
+            process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+        )
 
     def stream(self, argv: Sequence[str]) -> Iterator[str]:
         """The lines of a command here."""
@@ -354,13 +377,12 @@ class LocalReach:
         """Nothing is held."""
 
 
-def _collect(channel: paramiko.Channel, timeout: float) -> Answer:
+def _collect(channel: paramiko.Channel, timeout: float, hear: Hear | None) -> Answer:
     """Read both outputs of a command to their end; neither may fill up while the other is read."""
     deadline = time.monotonic() + timeout
     out, err = bytearray(), bytearray()
     channel.shutdown_write()
-    errors = threading.Thread(target=_drain, args=(channel, err), daemon=True)
-    errors.start()
+    errors = _drained(lambda: channel.recv_stderr(65536), err, hear)
     try:
         while True:
             left = deadline - time.monotonic()
@@ -386,10 +408,20 @@ def _collect(channel: paramiko.Channel, timeout: float) -> Answer:
     return Answer(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
-def _drain(channel: paramiko.Channel, into: bytearray) -> None:
-    with contextlib.suppress(Exception):
-        while part := channel.recv_stderr(65536):
-            into += part
+def _drained(read: Callable[[], bytes], into: bytearray, hear: Hear | None) -> threading.Thread:
+    """A thread that reads to the end, and passes on what it reads."""
+
+    def drain() -> None:
+        text = codecs.getincrementaldecoder("utf-8")("replace")
+        with contextlib.suppress(Exception):
+            while part := read():
+                into.extend(part)
+                if hear is not None:
+                    hear(text.decode(part))
+
+    thread = threading.Thread(target=drain, daemon=True)
+    thread.start()
+    return thread
 
 
 def _locked(key: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from scripts.ops.everywhere import DEADLINE_SECONDS
 from scripts.ops.failures import INCOMPLETE, OpsError, Unreachable
 from scripts.ops.inventory import Host
-from scripts.ops.reach import Answer, Reach, reach
+from scripts.ops.reach import Answer, Hear, Reach, reach
 
 IRONBEAT = "/usr/local/bin/ironbeat"
 ASK_SECONDS = 30.0
@@ -26,9 +26,14 @@ def can_answer(host: Host) -> bool:
     return bool(host.programs)
 
 
-def run(reached: Reach, arguments: Sequence[str], timeout: float = ASK_SECONDS) -> Answer:
+def run(
+    reached: Reach,
+    arguments: Sequence[str],
+    timeout: float = ASK_SECONDS,
+    hear: Hear | None = None,
+) -> Answer:
     """Run ``ironbeat`` on a host. Raises :class:`OpsError` where it is not installed."""
-    answer = reached.run([IRONBEAT, *arguments], timeout)
+    answer = reached.run([IRONBEAT, *arguments], timeout, hear)
     if answer.status == _MISSING:
         raise OpsError(
             f"{reached.host.name}: {IRONBEAT} is not installed", "Run site.yml.", INCOMPLETE

@@ -17,7 +17,7 @@ from tests.ops.conftest import Site
 
 from scripts.ops.failures import OpsError, Unreachable
 from scripts.ops.inventory import SshOptions
-from scripts.ops.reach import SshReach
+from scripts.ops.reach import LocalReach, Reach, SshReach
 from scripts.ops.tunnel import tunnel
 
 
@@ -29,22 +29,45 @@ def reached(site: Site) -> Iterator[SshReach]:
     found.close()
 
 
-def test_a_command_is_run_with_its_arguments_as_they_are(reached: SshReach) -> None:
-    answer = reached.run(["printf", "%s|", "a b", "$HOME", "'", "ä"])
+@pytest.fixture(params=["ssh", "here"])
+def either(request: pytest.FixtureRequest, site: Site) -> Iterator[Reach]:
+    """A host over SSH, and this machine."""
+    found = SshReach(site.host()) if request.param == "ssh" else LocalReach(site.host())
+    found.open()
+    yield found
+    found.close()
+
+
+def test_a_command_is_run_with_its_arguments_as_they_are(either: Reach) -> None:
+    answer = either.run(["printf", "%s|", "a b", "$HOME", "'", "ä"])
     assert (answer.status, answer.out) == (0, "a b|$HOME|'|ä|")
-    answer = reached.run(["sh", "-c", "echo wrong >&2; exit 3"])
+    answer = either.run(["sh", "-c", "echo wrong >&2; exit 3"])
     assert (answer.status, answer.last_words) == (3, "wrong")
 
 
-def test_much_on_both_outputs_is_read_to_its_end(reached: SshReach) -> None:
+def test_what_a_command_says_on_the_way_is_heard_at_once(either: Reach, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    def hear(text: str) -> None:
+        heard.append(text)
+        (tmp_path / "heard").touch()
+
+    # It ends only once somebody has heard it.
+    wait = 'printf "begin\\303" >&2; while ! [ -e "$1" ]; do sleep 0.05; done; printf "\\244nd" >&2'
+    answer = either.run(["sh", "-c", f"{wait}; echo done", "sh", f"{tmp_path}/heard"], 20, hear)
+    assert (answer.status, answer.out, answer.err) == (0, "done\n", "beginänd")
+    assert "".join(heard) == "beginänd"
+
+
+def test_much_on_both_outputs_is_read_to_its_end(either: Reach) -> None:
     script = "head -c 3000000 /dev/zero | tr '\\0' o; head -c 3000000 /dev/zero | tr '\\0' e >&2"
-    answer = reached.run(["sh", "-c", script], timeout=60)
+    answer = either.run(["sh", "-c", script], timeout=60)
     assert (len(answer.out), len(answer.err)) == (3_000_000, 3_000_000)
 
 
-def test_a_command_that_does_not_end_is_given_up(reached: SshReach) -> None:
+def test_a_command_that_does_not_end_is_given_up(either: Reach) -> None:
     with pytest.raises(Unreachable, match=r"no answer within 0\.5 s"):
-        reached.run(["sleep", "60"], timeout=0.5)
+        either.run(["sleep", "60"], timeout=0.5)
 
 
 def test_lines_come_as_they_are_written(reached: SshReach) -> None:
