@@ -121,6 +121,12 @@ def _well(seen: Survey) -> Toned:
     health = seen.suite.value["health"] if seen.suite else None
     if health and health["status"] == "degraded":
         return Toned(f"{all_run}: all run; degraded: {_not_ok(health)}", "warning")
+    broken = (
+        [each for each in seen.suite.value["limits"] if each["ok"] is False] if seen.suite else []
+    )
+    if broken:
+        told = "a limit is" if len(broken) == 1 else f"{len(broken)} limits are"
+        return Toned(f"{all_run}: all run; {told} broken", "warning")
     return Toned(f"{all_run}: all is well", "good")
 
 
