@@ -53,6 +53,7 @@ def test_a_workload_that_lacks_its_extra_is_left_out_of_all() -> None:
     reason = switched_off()["heavy"]
     assert "no module named no_such_module;" in reason.replace(")", ";")
     assert "scripts/up --with analytics" in reason
+    assert "on hosts set `service_extras: [analytics]`" in reason
 
 
 def test_naming_it_is_an_error_that_says_what_to_install() -> None:

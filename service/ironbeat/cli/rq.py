@@ -90,7 +90,8 @@ def rq_dashboard(
     if importlib.util.find_spec("rq_dashboard") is None:
         raise CommandError(
             "the package rq-dashboard is not installed",
-            "It comes with the extra `documents`: scripts/up --with documents.",
+            "It comes with the extra `documents`: scripts/up --with documents; on hosts "
+            "service_extras: [documents] and site.yml.",
             ExitStatus.SETTINGS,
         )
     auth = settings.rq_dashboard_auth or settings.flower_basic_auth
