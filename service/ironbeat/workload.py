@@ -173,8 +173,8 @@ class Workload:
             return f"{modules}; install the package that has it"
         return (
             f"its extra {self.extra!r} is not installed ({modules}); run "
-            f"`scripts/up --with {self.extra}`, on hosts set `service_extras: [{self.extra}]` and run "
-            f"site.yml, or install its package with [{self.extra}]"
+            f"`scripts/up --with {self.extra}`, on hosts set `service_extras: [{self.extra}]` and "
+            f"run site.yml, or install its package with [{self.extra}]"
         )
 
     @property
