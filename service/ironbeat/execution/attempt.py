@@ -31,6 +31,7 @@ from kombu.utils.json import dumps as kombu_dumps
 from ironbeat.execution import header, runtime, sealing
 from ironbeat.execution.custody import consumption
 from ironbeat.execution.interruption import Abandoned, Cancelled
+from ironbeat.runs import suspicion
 from ironbeat.runs.model import Claim, LedgerUnavailable, Outcome, State, Verdict
 
 logger = logging.getLogger(__name__)
@@ -299,7 +300,7 @@ class RunFailed(Exception):
 
 
 def _bury(active: runtime.Runtime, task: Any, request: Any, claim: Claim, verdict: Verdict) -> None:
-    reason = f"its worker died {verdict.crashes} times while running it"
+    reason = suspicion.died_of_it(verdict.crashes)
     active.ledger.keep_message(claim.id, message_json(request, claim))
     active.ledger.end([claim.id], "dead", reason, error=reason, running=True)
     _tell_of_death(task, request, claim, reason)

@@ -23,7 +23,7 @@ from ironbeat.execution.bookkeeping import LedgerHooks
 from ironbeat.execution.custody import BROKER_ERRORS, consumption, custodies
 from ironbeat.execution.turns import Turns
 from ironbeat.observability.masking import Masker, secrets_of
-from ironbeat.runs import blackbox
+from ironbeat.runs import blackbox, suspicion
 from ironbeat.runs import spool as spools
 from ironbeat.runs.blackbox import BlackBox, SayingHandler
 from ironbeat.runs.guard import Guard
@@ -247,7 +247,7 @@ class Membership(bootsteps.StartStopStep):
         """Take a dead worker's work: its deliveries go back, what kills workers is buried."""
         poisonous = [id for id, crashes in runs.items() if crashes >= self._poison_limit]
         if poisonous:
-            reason = f"its worker died {self._poison_limit} times while running it"
+            reason = suspicion.died_of_it(self._poison_limit)
             self.runtime.ledger.end(poisonous, "dead", reason, error=reason, connection=connection)
             logger.error("runs %s are dead: %s", ", ".join(poisonous), reason)
         if dead.kind == "worker":

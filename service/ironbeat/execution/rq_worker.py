@@ -36,6 +36,7 @@ from ironbeat.execution import rq_carrier, runtime
 from ironbeat.execution.custody import BROKER_ERRORS
 from ironbeat.execution.interruption import Cancelled
 from ironbeat.heap import settle
+from ironbeat.runs import suspicion
 from ironbeat.runs.guard import Guard
 from ironbeat.runs.leases import Holder, Lease
 from ironbeat.runs.model import LedgerUnavailable
@@ -206,7 +207,7 @@ class Worker(RQWorker):
         limit = self._runtime.poison_limit
         poisonous = [id for id, crashes in runs.items() if crashes >= limit]
         if poisonous:
-            reason = f"its worker died {limit} times while running it"
+            reason = suspicion.died_of_it(limit)
             self._ledger.end(poisonous, "dead", reason, error=reason)
         # Not in the lease's own thread: a broker that hangs must not keep it from renewing.
         threading.Thread(target=self._publish_inherited, name="inheritance", daemon=True).start()

@@ -19,6 +19,12 @@ from ironbeat.runs.blackbox import Report
 DIED = "the worker died"
 
 
+def died_of_it(times: int) -> str:
+    """Why a run is dead that its workers died of so many times."""
+    often = "once" if times == 1 else f"{times} times"
+    return f"its worker died {often} while running it"
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One claimed run of a dead worker: whether it is suspect, and what is known of the death."""

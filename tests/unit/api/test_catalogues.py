@@ -12,7 +12,7 @@ import pytest
 import ironbeat.api.dashboard as dashboard
 from ironbeat.api.audited import _THINGS
 from ironbeat.api.dashboard import explained, overview, pages, runs
-from ironbeat.api.dashboard.language import LANGUAGES
+from ironbeat.api.dashboard.language import LANGUAGES, Translator
 from ironbeat.api.problems import TITLES
 from ironbeat.cli.audited import AUDITED
 from ironbeat.runs.model import ENDED_STATES, LIVE_STATES
@@ -76,6 +76,21 @@ def test_the_two_scripts_are_not_mixed():
     # A few characters that only one of the two has.
     assert not re.search("[執佇這個務時間從後關點變狀態進]", "".join(catalogue("zh-CN").values()))
     assert not re.search("[执队这个务时间从后关点变状态进]", "".join(catalogue("zh-TW").values()))
+
+
+def test_english_says_one_of_a_thing_in_the_singular():
+    plural = re.compile(r"\{n\} (dead )?[a-z]+s\b|\{n\} wait")
+    counted = {text for text in wanted() - {"{n} ms"} if plural.search(text)}
+    assert catalogue("en").keys() == counted
+    say = Translator("en")
+    assert say("{n} runs were made.", n=1) == "One run was made."
+    assert say("{n} runs were made.", n=2) == "2 runs were made."
+    assert say("killed its worker {n} times", n=1) == "killed its worker once"
+    for text in counted:
+        assert "{" not in say(text, n=1, time="3 s", task="t", workers=2, since=1, until=2, taken=0)
+    assert Translator("zh-TW")("{n} runs were made.", n=1) == catalogue("zh-TW")[
+        "{n} runs were made."
+    ].format(n=1)
 
 
 def test_actions_of_the_api_have_names():

@@ -1,4 +1,7 @@
-"""The dashboard's languages. The catalogues' keys are the English texts."""
+"""The dashboard's languages. The catalogues' keys are the English texts.
+
+English has a catalogue for what it calls one of a thing; Chinese needs none.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,7 @@ _TRADITIONAL = ("hant", "tw", "hk", "mo")
 
 @cache
 def catalogue(language: str) -> Mapping[str, str]:
-    """What each English text is called in ``language``."""
-    if language == DEFAULT:
-        return {}
+    """What each English text is called in ``language``; in English, where its ``{n}`` is one."""
     source = files("ironbeat.api.dashboard").joinpath("locales", f"{language}.json")
     found: dict[str, str] = json.loads(source.read_text(encoding="utf-8"))
     return found
@@ -63,5 +64,6 @@ class Translator:
 
     def __call__(self, text: str, **figures: Any) -> str:
         """``text`` in this language, with ``{names}`` in it filled in."""
-        said = self._texts.get(text, text)
+        other = self.language != DEFAULT or figures.get("n") == 1
+        said = self._texts.get(text, text) if other else text
         return said.format_map(figures) if figures else said
