@@ -353,6 +353,11 @@ def _told(processes: list[Process]) -> str:
             f"{process.name} is {process.state.lower()}{problem}; {process.logfile} ends:\n"
             + "\n".join(f"    {line}" for each in tail.splitlines() for line in _readable(each))
         )
+        if "address already in use" in tail.lower():
+            parts.append(
+                "Another program took its port meanwhile: run scripts/up --down, then scripts/up, "
+                "which takes the next free one."
+            )
     return "\n".join(parts)
 
 
