@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,10 @@ class Membership(bootsteps.StartStopStep):
         self._saying = SayingHandler(self.runtime.box)
         logging.getLogger().addHandler(self._saying)
         threading.Thread(target=self._breathe, name="pulse", daemon=True).start()
+        # Before anything is claimed: PostgreSQL may have crashed and forgotten the claims of what
+        # has ended since, and a copy of its message would find nothing in its way.
+        with suppress(LedgerUnavailable, OSError):
+            self._salvage_regularly()
         self.lease.start()
 
     def _breathe(self) -> None:
@@ -139,7 +144,8 @@ class Membership(bootsteps.StartStopStep):
     terminate = stop
 
     def _claim_again(self) -> None:
-        """PostgreSQL may have crashed and lost the claims of what is running here."""
+        """PostgreSQL may have crashed and lost the claims of what is running here, or has run."""
+        self._salvaged_at = 0.0
         claims = [(each.claim, each.attempt) for each in list(self.runtime.executing.values())]
         lost = self.runtime.ledger.reclaim(
             claims, lease=self.lease.id, worker=self._worker.hostname

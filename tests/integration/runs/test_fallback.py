@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import time
@@ -25,7 +26,9 @@ from ironbeat.dispatch import TaskManager
 from ironbeat.embedded import ServerProcess, temporary_postgres, temporary_redis
 from ironbeat.execution.refilling import MARK_KEY
 from ironbeat.migrations import upgrade
-from ironbeat.runs.model import LedgerUnavailable, Run, RunNotFound
+from ironbeat.runs.model import Claim, LedgerUnavailable, Outcome, Run, RunNotFound
+from ironbeat.runs.recorder import _outcome_record
+from ironbeat.runs.spool import Spool
 from ironbeat.settings import Settings, get_settings
 from ironbeat.workload import discover
 
@@ -274,6 +277,24 @@ def test_an_outcome_is_spooled_while_postgresql_is_gone_and_outlives_its_worker(
         assert shop.ended(ids[1]).state == "succeeded"
         shop.until(lambda: not shop.spooled)
     assert shop.traces["slow-begin spooled"] == 1
+
+
+def test_what_a_dead_worker_spooled_is_written_before_a_copy_begins(shop: Shop) -> None:
+    """Its claim is gone, as it may be when PostgreSQL was killed; its message is in the broker."""
+    id = shop.manager.submit("adopted.slow", [0, "done before"])
+    run = shop.manager.status(id)
+    outcome = Outcome(id, 1, "succeeded", result='"done before"')
+    claim = Claim(id, run.task, run.created_at, run.queue, "", None)
+    spool = Spool(shop.settings.spool_dir, "0" * 32, max_bytes=1 << 20)
+    spool.append([_outcome_record(outcome, time.monotonic(), claim)])
+    assert spool._file is not None
+    os.close(spool._file)  # as its process's end does
+    with shop.worker():
+        run = shop.ended(id)
+        assert (run.state, run.attempt, run.result) == ("succeeded", 1, "done before")
+        shop.until(lambda: not shop.spooled)
+        assert shop.ended(shop.tasks.slow.delay(0, "next").id).state == "succeeded"
+    assert shop.traces["slow-begin done before"] == 0
 
 
 def test_a_retry_and_a_chord_wait_in_the_spool(shop: Shop, postgres_of_ours: ServerProcess) -> None:
